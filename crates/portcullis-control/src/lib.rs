@@ -1,1 +1,126 @@
-//! portcullis-control
+//! The control plane: organizations, service accounts, keys, roles and bindings; their store, the
+//! admin API and the feed that gateways follow.
+//!
+//! It never proxies a request, never sees the data plane's crate, and never keeps a secret in the
+//! clear. A change, its audit event and its feed line commit together; there is no other write
+//! path (see [`store::Unit`]).
+//!
+//! ```text
+//! let control = portcullis_control::open(settings, clock, entropy).await?;   // database, migrations
+//! control.bootstrap(|tokens| write_token_files(tokens)).await?;             // a new database only
+//! let bound = control.bind().await?;                                       // the address is real now
+//! bound.run(shutdown).await?;                                              // until drained
+//! ```
+
+mod api;
+mod bootstrap;
+mod cursor;
+mod domain;
+mod instant;
+mod policy;
+mod publisher;
+mod resolve;
+mod settings;
+mod store;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use portcullis_core::entropy::Entropy;
+use portcullis_core::feed::Position;
+use portcullis_core::time::Clock;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use bootstrap::{BootstrapError, FirstTokens, Started};
+pub use settings::{FeedSigner, Settings};
+pub use store::OpenError;
+
+use api::App;
+
+/// Opens (or creates) the database, brings its schema up to date and checks that it is ours.
+///
+/// # Errors
+///
+/// [`OpenError`] names the file and what is wrong with it.
+pub async fn open(
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> Result<Control, OpenError> {
+    let listen = settings.listen;
+    let app = App::open(settings, clock, entropy).await?;
+    Ok(Control { app, listen })
+}
+
+/// An opened control plane which does not listen yet.
+pub struct Control {
+    app: App,
+    listen: SocketAddr,
+}
+
+impl Control {
+    /// Fills a new database: cluster id, the organization `default`, its owner with a key, the
+    /// operator's key and the gateways' token. A database which has them is left as it is.
+    ///
+    /// `deliver` stores the tokens and runs *before* the commit, so a crash in between leaves a new
+    /// database and no token that works, never a database whose tokens nobody has.
+    ///
+    /// # Errors
+    ///
+    /// [`BootstrapError`] if the tokens could not be minted or delivered, or the database written.
+    pub async fn bootstrap(
+        &self,
+        deliver: impl FnOnce(&FirstTokens) -> std::io::Result<()> + Send,
+    ) -> Result<Started, BootstrapError> {
+        bootstrap::run(&self.app, deliver).await
+    }
+
+    /// The position of the newest committed change.
+    pub fn position(&self) -> Position {
+        self.app.publisher.position()
+    }
+
+    /// Binds the admin API and the feed; port 0 picks a free one.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's error for the address.
+    pub async fn bind(self) -> std::io::Result<Bound> {
+        let listener = TcpListener::bind(self.listen).await?;
+        let address = listener.local_addr()?;
+        Ok(Bound { app: self.app, listener, address })
+    }
+}
+
+/// A control plane with a listening socket.
+pub struct Bound {
+    app: App,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// The real address of the admin API and the feed.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` is cancelled and the calls in flight have been answered. Feed
+    /// streams end at once: gateways reconnect by themselves.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's error of the listening socket.
+    pub async fn run(self, shutdown: CancellationToken) -> std::io::Result<()> {
+        self.app.publisher.end_streams_at(shutdown.clone());
+        let app = self.app.clone();
+        let router = api::router(self.app);
+        let served =
+            axum::serve(self.listener, router.into_make_service_with_connect_info::<SocketAddr>())
+                .with_graceful_shutdown(shutdown.cancelled_owned())
+                .await;
+        app.close().await;
+        served
+    }
+}
