@@ -1,0 +1,193 @@
+//! Grants as numbers: permissions are interned once, off the request path, so that a request
+//! compares integers. Lists that many accounts share are stored once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::access::{MANAGEMENT_TYPES, Pattern as PatternText, Permission};
+use crate::feed::RecordFault;
+
+/// The name 0: any type, or any verb.
+const ANY: u32 = 0;
+
+/// An interned pattern.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+struct Pattern {
+    kind: u32,
+    verb: u32,
+}
+
+/// `**`: everything, management types included.
+const EVERYTHING: Pattern = Pattern { kind: u32::MAX, verb: u32::MAX };
+
+/// A permission that a route requires, interned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requirement {
+    kind: u32,
+    verb: u32,
+    /// `*:verb` and `*:*` cover data types only.
+    management: bool,
+    /// Archived resources keep only this verb.
+    read: bool,
+    text: Arc<str>,
+}
+
+impl Requirement {
+    /// The permission as written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether its verb is `read`.
+    pub(super) fn is_read(&self) -> bool {
+        self.read
+    }
+}
+
+impl Pattern {
+    fn covers(self, need: &Requirement) -> bool {
+        if self == EVERYTHING {
+            return true;
+        }
+        let kind = self.kind == need.kind || (self.kind == ANY && !need.management);
+        kind && (self.verb == ANY || self.verb == need.verb)
+    }
+}
+
+/// A list of patterns, some by way of roles.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub(super) struct Patterns {
+    own: Box<[Pattern]>,
+    /// Role indices.
+    roles: Box<[u32]>,
+}
+
+impl Patterns {
+    /// Whether anything in the list covers the requirement. `role` finds a role's list; roles name
+    /// no roles.
+    pub(super) fn cover<'p>(
+        &self,
+        need: &Requirement,
+        role: impl Fn(u32) -> Option<&'p Patterns>,
+    ) -> bool {
+        self.own.iter().any(|pattern| pattern.covers(need))
+            || self.roles.iter().any(|&index| {
+                role(index).is_some_and(|role| role.own.iter().any(|own| own.covers(need)))
+            })
+    }
+}
+
+/// What is granted at a node.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct Point {
+    /// Node index.
+    pub(super) at: u32,
+    pub(super) here: Patterns,
+    pub(super) below: Patterns,
+}
+
+/// An account's own points and the sets it names, shared by all accounts with the same.
+#[derive(PartialEq, Eq, Hash, Default)]
+pub(super) struct Access {
+    pub(super) points: Box<[Point]>,
+    /// Set indices.
+    pub(super) sets: Box<[u32]>,
+}
+
+/// Decides over points: the first met on the way from the resource to the root.
+pub(super) fn decide<'p>(points: &'p [Point], chain: &[u32]) -> Option<&'p Patterns> {
+    chain.iter().enumerate().find_map(|(steps, node)| {
+        let point = points.iter().find(|point| point.at == *node)?;
+        Some(if steps == 0 { &point.here } else { &point.below })
+    })
+}
+
+/// Names ↔ numbers; only grows, so that numbers handed out stay good for ever.
+pub struct Symbols {
+    names: HashMap<Box<str>, u32>,
+    roles: HashMap<Box<str>, u32>,
+    shared: HashSet<Arc<Access>>,
+}
+
+impl Symbols {
+    pub(super) fn new() -> Self {
+        let names = MANAGEMENT_TYPES.iter().zip(1..);
+        let names = names.map(|(management, number)| (management.name.into(), number));
+        Self { names: names.collect(), roles: HashMap::new(), shared: HashSet::new() }
+    }
+
+    /// Interns the permission that a route requires.
+    pub fn requirement(&mut self, permission: &Permission) -> Requirement {
+        let (kind, verb) = (permission.of_type(), permission.verb());
+        Requirement {
+            kind: self.name(kind.as_str()),
+            verb: self.name(verb.as_str()),
+            management: kind.is_management_type(),
+            read: verb.as_str() == "read",
+            text: permission.to_string().into(),
+        }
+    }
+
+    /// Interns a list of patterns and `@role`s.
+    pub(super) fn patterns(
+        &mut self,
+        member: &str,
+        list: &[String],
+    ) -> Result<Patterns, RecordFault> {
+        let (mut own, mut roles) = (Vec::new(), Vec::new());
+        for text in list {
+            if let Some(role) = text.strip_prefix('@') {
+                roles.push(self.role(role));
+                continue;
+            }
+            let _: PatternText = text
+                .parse()
+                .map_err(|error| RecordFault::at(member, format_args!("{text:?}: {error}")))?;
+            own.push(match text.split_once(':') {
+                None => EVERYTHING,
+                Some((kind, verb)) => Pattern { kind: self.any(kind), verb: self.any(verb) },
+            });
+        }
+        Ok(Patterns { own: own.into(), roles: roles.into() })
+    }
+
+    pub(super) fn role(&mut self, id: &str) -> u32 {
+        number(&mut self.roles, id)
+    }
+
+    pub(super) fn share(&mut self, access: Access) -> Arc<Access> {
+        if let Some(shared) = self.shared.get(&access) {
+            return Arc::clone(shared);
+        }
+        // Lists that no account uses any more go when there are as many as could be of use.
+        if self.shared.len() == self.shared.capacity() {
+            self.shared.retain(|access| Arc::strong_count(access) > 1);
+        }
+        let access = Arc::new(access);
+        self.shared.insert(Arc::clone(&access));
+        access
+    }
+
+    fn any(&mut self, text: &str) -> u32 {
+        if text == "*" { ANY } else { self.name(text) }
+    }
+
+    fn name(&mut self, text: &str) -> u32 {
+        let fresh = u32::try_from(self.names.len()).map_or(u32::MAX - 1, |count| count + 1);
+        if let Some(number) = self.names.get(text) {
+            return *number;
+        }
+        self.names.insert(text.into(), fresh);
+        fresh
+    }
+}
+
+/// The number of a name; a new name gets the next.
+pub(super) fn number(names: &mut HashMap<Box<str>, u32>, name: &str) -> u32 {
+    if let Some(number) = names.get(name) {
+        return *number;
+    }
+    let fresh = u32::try_from(names.len()).unwrap_or(u32::MAX);
+    names.insert(name.into(), fresh);
+    fresh
+}

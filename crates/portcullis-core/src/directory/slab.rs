@@ -1,0 +1,89 @@
+//! A persistent array: three levels of shared blocks, so that a copy of the whole costs one
+//! reference count and a change copies one block per level, whatever the length.
+
+use std::sync::Arc;
+
+const LEAF_BITS: u32 = 6;
+const MID_BITS: u32 = 7;
+const LEAF_LEN: usize = 1 << LEAF_BITS;
+const MID_LEN: usize = 1 << MID_BITS;
+
+/// Values by dense index. Indices never written hold the default.
+#[derive(Clone)]
+pub(super) struct Slab<T> {
+    root: Arc<[Arc<[Arc<[T]>]>]>,
+}
+
+impl<T: Clone + Default> Slab<T> {
+    pub(super) fn new() -> Self {
+        Self { root: Arc::from([]) }
+    }
+
+    /// The value at `index`; `None` where nothing near it was ever written.
+    pub(super) fn get(&self, index: u32) -> Option<&T> {
+        let [root, mid, leaf] = places(index);
+        self.root.get(root)?.get(mid)?.get(leaf)
+    }
+
+    /// The value at `index` for change; blocks on the way are copied if anyone else holds them.
+    pub(super) fn entry(&mut self, index: u32) -> &mut T {
+        let [root, mid, leaf] = places(index);
+        if root >= self.root.len() {
+            let empty: Arc<[Arc<[T]>]> = vec![Arc::from([]); MID_LEN].into();
+            let missing = root + 1 - self.root.len();
+            self.root =
+                self.root.iter().cloned().chain(std::iter::repeat_n(empty, missing)).collect();
+        }
+        let mids = &mut Arc::make_mut(&mut self.root)[root];
+        let leaves = &mut Arc::make_mut(mids)[mid];
+        if leaves.is_empty() {
+            *leaves = vec![T::default(); LEAF_LEN].into();
+        }
+        &mut Arc::make_mut(leaves)[leaf]
+    }
+
+    /// All values in order of their index, defaults included.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.root.iter().flat_map(|mids| mids.iter()).flat_map(|leaf| leaf.iter())
+    }
+}
+
+fn places(index: u32) -> [usize; 3] {
+    let index = index as usize;
+    [
+        index >> (LEAF_BITS + MID_BITS),
+        (index >> LEAF_BITS) & (MID_LEN - 1),
+        index & (LEAF_LEN - 1),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_copy_never_sees_later_changes(
+            writes in proptest::collection::vec((0u32..20_000, any::<u16>()), 1..60),
+            cut in 0usize..60,
+        ) {
+            let mut slab = Slab::new();
+            let mut model = std::collections::HashMap::new();
+            let (before, after) = writes.split_at(cut.min(writes.len()));
+            for &(index, value) in before {
+                *slab.entry(index) = value;
+                model.insert(index, value);
+            }
+            let copy = slab.clone();
+            for &(index, value) in after {
+                *slab.entry(index) = value;
+            }
+            for &(index, _) in &writes {
+                let expected = model.get(&index).copied().unwrap_or_default();
+                prop_assert_eq!(copy.get(index).copied().unwrap_or_default(), expected);
+            }
+        }
+    }
+}
