@@ -1,0 +1,201 @@
+//! The rounds: in each, every contender is driven once, in an order drawn anew. What is compared
+//! are CPU microseconds per request, which hold on a machine that has other things to do; requests
+//! per second and latencies do not, so the share of the core that others took is kept beside them.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::contenders::Contender;
+use crate::cost;
+use crate::keys::{KeySet, Seeded};
+use crate::load::{Counted, Load};
+use crate::options::Options;
+use crate::progress::Progress;
+use crate::running::Running;
+
+/// How often the display moves.
+const SLICE: Duration = Duration::from_millis(250);
+
+/// A contender in the field, with all that was measured of it.
+pub(crate) struct Entrant {
+    running: Running,
+    tally: Tally,
+}
+
+/// What was measured of one contender.
+#[derive(Serialize)]
+pub(crate) struct Tally {
+    pub(crate) contender: Contender,
+    pub(crate) label: &'static str,
+    /// Resident memory at rest with one key and with all, in bytes.
+    pub(crate) empty_bytes: u64,
+    pub(crate) full_bytes: u64,
+    pub(crate) rounds: Vec<Round>,
+    pub(crate) failures: Vec<String>,
+}
+
+/// One contender's measured part of one round.
+#[derive(Clone, Serialize)]
+pub(crate) struct Round {
+    pub(crate) number: u32,
+    pub(crate) cpu_us_per_request: f64,
+    pub(crate) requests_per_second: f64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) requests: u64,
+    pub(crate) reconnects: u64,
+    /// Share of the proxy's core that was busy with the proxy, and with anything else.
+    pub(crate) core_own: f64,
+    pub(crate) core_others: f64,
+}
+
+impl Entrant {
+    pub(crate) fn new(running: Running, empty_bytes: u64, full_bytes: u64) -> Self {
+        let contender = running.contender;
+        let tally = Tally {
+            contender,
+            label: contender.label(),
+            empty_bytes,
+            full_bytes,
+            rounds: Vec::new(),
+            failures: Vec::new(),
+        };
+        Self { running, tally }
+    }
+
+    /// Ends its processes; what was measured stays.
+    pub(crate) fn retire(self) -> Tally {
+        self.tally
+    }
+}
+
+/// Plays all rounds. A failed round is noted and the next one is played.
+pub(crate) fn play(
+    options: &Options,
+    keys: &KeySet,
+    entrants: &mut [Entrant],
+    progress: &Progress,
+) {
+    let random = Seeded::new(options.seed);
+    let mut order: Vec<usize> = (0..entrants.len()).collect();
+    for number in 1..=options.rounds {
+        for end in (1..order.len()).rev() {
+            order.swap(end, random.below(end + 1));
+        }
+        for index in &order {
+            let entrant = &mut entrants[*index];
+            match measure(options, keys, &entrant.running, random.next(), number, progress) {
+                Ok(round) => {
+                    progress.measured(number, entrant.tally.label, &round);
+                    entrant.tally.rounds.push(round);
+                }
+                Err(error) => {
+                    let failure = format!("round {number}: {error:#}");
+                    progress.note(&format!("{}: {failure}", entrant.tally.label));
+                    entrant.tally.failures.push(failure);
+                }
+            }
+        }
+    }
+}
+
+fn measure(
+    options: &Options,
+    keys: &KeySet,
+    running: &Running,
+    seed: u64,
+    number: u32,
+    progress: &Progress,
+) -> Result<Round> {
+    let mut load = Load::open(running.listen, options.connections, keys, seed)?;
+    let drive = |load: &mut Load<'_>, seconds: f64| -> Result<()> {
+        let mut left = Duration::from_secs_f64(seconds);
+        while left > Duration::ZERO {
+            let slice = left.min(SLICE);
+            load.drive(slice)?;
+            left -= slice;
+            progress.driven(slice, number, running.contender.label());
+        }
+        Ok(())
+    };
+    drive(&mut load, options.warmup)?;
+    load.count_anew();
+    let processes = running.processes();
+    let core_before = cost::core_busy_us(options.proxy_core)?;
+    let before = cost::cpu_us(&processes)?;
+    drive(&mut load, options.seconds)?;
+    let own_us = cost::cpu_us(&processes)?.saturating_sub(before);
+    let core_us = cost::core_busy_us(options.proxy_core)?.saturating_sub(core_before);
+    let counted = std::mem::take(&mut load.counted);
+    drop(load);
+    running.empty_log()?;
+    Ok(Round::new(number, counted, own_us as f64, core_us as f64))
+}
+
+impl Round {
+    fn new(number: u32, mut counted: Counted, own_us: f64, core_us: f64) -> Self {
+        counted.latencies_ns.sort_unstable();
+        let requests = counted.latencies_ns.len();
+        let at = |share: f64| {
+            let index = (requests as f64 * share) as usize;
+            counted.latencies_ns.get(index).map_or(f64::NAN, |ns| f64::from(*ns) / 1000.0)
+        };
+        let elapsed_us = counted.elapsed.as_secs_f64() * 1e6;
+        Self {
+            number,
+            cpu_us_per_request: own_us / requests as f64,
+            requests_per_second: requests as f64 * 1e6 / elapsed_us,
+            p50_us: at(0.50),
+            p99_us: at(0.99),
+            requests: requests as u64,
+            reconnects: counted.reconnects,
+            core_own: own_us / elapsed_us,
+            core_others: ((core_us - own_us) / elapsed_us).max(0.0),
+        }
+    }
+}
+
+impl Tally {
+    /// Median and range over the rounds of whatever `of` picks; none without a good round.
+    pub(crate) fn spread(&self, of: impl Fn(&Round) -> f64) -> Option<Spread> {
+        Spread::of(self.rounds.iter().map(of).collect())
+    }
+
+    /// Resident memory that each key beyond the first takes.
+    pub(crate) fn bytes_per_key(&self, keys: u32) -> Option<f64> {
+        let grown = self.full_bytes as f64 - self.empty_bytes as f64;
+        (self.contender.checks_keys() && keys > 1).then(|| grown / f64::from(keys - 1))
+    }
+}
+
+/// The middle of several values, and how far they lie apart.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+}
+
+impl Spread {
+    pub(crate) fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
+        Some(Self { median: f64::midpoint(low, high), min, max })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_value_or_the_mean_of_the_two_in_the_middle() {
+        let median = |values: &[f64]| Spread::of(values.to_vec()).map(|spread| spread.median);
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), Some(2.5));
+    }
+}
