@@ -19,7 +19,7 @@ use super::extra::KeyExtra;
 use super::grants::{Access, Patterns, Point, Symbols, number};
 use super::keys::{Entry, MAX_PEPPER, Staged};
 use super::{
-    Account, Block, Blocked, Directory, KeyTable, MAX_CHAIN, Mixer, Node, Org, Presence, Slab,
+    Account, Block, Blocked, Directory, KeyTable, MAX_CHAIN, Mixer, Node, Org, Places, Presence, Slab,
     Standing,
 };
 
@@ -133,7 +133,7 @@ impl Ledger {
                 accounts: Slab::new(),
                 orgs: Slab::new(),
                 nodes: Slab::new(),
-                places: imbl::HashMap::new(),
+                places: Places::new(),
                 roles: Slab::new(),
                 sets: Slab::new(),
                 blocks: Arc::from([]),
@@ -360,7 +360,7 @@ impl Ledger {
                     }
                 }
                 Kind::Resource => {
-                    if let Some(&index) = self.live.places.get(id.as_str())
+                    if let Some(index) = self.live.places.get(id)
                         && let Some(node) = old.nodes.get(index)
                     {
                         *self.live.nodes.entry(index) = *node;
@@ -485,7 +485,7 @@ impl Ledger {
                 }
             }
             Kind::Resource => {
-                if let Some(&index) = self.live.places.get(id) {
+                if let Some(index) = self.live.places.get(id) {
                     self.live.nodes.entry(index).presence = Presence::Absent;
                 }
             }
@@ -737,13 +737,7 @@ impl Ledger {
     }
 
     fn place(&mut self, org: &str, place: &str) -> u32 {
-        let text = format!("{org}:{place}");
-        if let Some(index) = self.live.places.get(text.as_str()) {
-            return *index;
-        }
-        let index = u32::try_from(self.live.places.len()).unwrap_or(u32::MAX);
-        self.live.places.insert(text.into(), index);
-        index
+        self.live.places.index(format!("{org}:{place}"))
     }
 
     fn org_index(&mut self, id: &str) -> u32 {

@@ -105,10 +105,41 @@ pub struct Directory {
     orgs: Slab<Org>,
     nodes: Slab<Node>,
     /// `<org>:<kind>/<ref>` → node index.
-    places: imbl::HashMap<Arc<str>, u32>,
+    places: Places,
     roles: Slab<Option<Arc<Patterns>>>,
     sets: Slab<Option<Arc<[Point]>>>,
     blocks: Arc<[Block]>,
+}
+
+/// Place → node index, persistent; hashed with a seed of the process.
+#[derive(Clone)]
+struct Places(
+    imbl::GenericHashMap<
+        Arc<str>,
+        u32,
+        foldhash::fast::RandomState,
+        imbl::shared_ptr::DefaultSharedPtr,
+    >,
+);
+
+impl Places {
+    fn new() -> Self {
+        Self(imbl::GenericHashMap::with_hasher(foldhash::fast::RandomState::default()))
+    }
+
+    fn get(&self, place: &str) -> Option<u32> {
+        self.0.get(place).copied()
+    }
+
+    /// The index of a place; a new place gets the next.
+    fn index(&mut self, place: String) -> u32 {
+        if let Some(index) = self.get(&place) {
+            return index;
+        }
+        let index = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        self.0.insert(place.into(), index);
+        index
+    }
 }
 
 /// What is known of a credential that was refused.
@@ -308,7 +339,7 @@ impl Directory {
         text.try_push_str(std::str::from_utf8(&org.id).ok()?).ok()?;
         text.try_push(':').ok()?;
         text.try_push_str(place).ok()?;
-        self.places.get(text.as_str()).copied()
+        self.places.get(text.as_str())
     }
 
     fn role(&self, index: u32) -> Option<&Patterns> {

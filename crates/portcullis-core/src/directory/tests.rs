@@ -286,7 +286,7 @@ fn a_bad_record_refuses_itself_and_nothing_else() {
         assert_eq!(world.may(&key(1, 1), "cluster:read", Place::At("cluster/c1", Unknown::Deny)), Ok(()));
     }
     let outcome = world.reload();
-    assert_eq!(outcome.refused.len(), 6, "{outcome:?}");
+    assert_eq!(outcome.refused.len(), 7, "{outcome:?}");
     assert_eq!(world.ledger.digest(), world.expected_digest());
     assert_eq!(world.may(&key(1, 1), "cluster:read", Place::At("cluster/c1", Unknown::Deny)), Ok(()));
     assert_eq!(world.delete(Kind::Key, &id(1)).refused.len(), 1);
@@ -519,9 +519,11 @@ proptest! {
                 };
                 let reason = world.reason(&key(number, secret), NOW);
                 if matches!(keys.get(&number), Some(None)) {
-                    // A tombstone keeps the digest it had, if it had one.
+                    // A tombstone keeps the digest it had, if it ever had one.
                     prop_assert!(matches!(
-                        reason, Some(DenyReason::KeyRevoked | DenyReason::BadSecret)));
+                        reason,
+                        Some(DenyReason::BadSecret | DenyReason::KeyRevoked | DenyReason::UnknownKey)
+                    ));
                 } else {
                     prop_assert_eq!(reason, expected);
                 }

@@ -29,7 +29,10 @@ impl Digest {
 
     /// Whether both digests are equal, in time that does not depend on where they differ.
     pub fn matches(&self, other: &Digest) -> bool {
-        self.0.ct_eq(&other.0).into()
+        // By words: the same guarantee as by bytes at an eighth of the steps.
+        let [a, b]: [[u64; 4]; 2] = [bytemuck::cast(self.0), bytemuck::cast(other.0)];
+        let differing = a.iter().zip(&b).fold(0, |differing, (a, b)| differing | (a ^ b));
+        differing.ct_eq(&0).into()
     }
 
     /// 64 lower-case hex digits.

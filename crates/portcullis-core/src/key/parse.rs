@@ -16,8 +16,11 @@ pub struct ParsedKey {
     prefix: Prefix,
     #[zeroize(skip)]
     id: KeyId,
-    hashed: [u8; HASHED_LEN],
+    /// The bytes to hash, in words: they are wiped eight at a time.
+    hashed: [u64; WORDS],
 }
+
+const WORDS: usize = HASHED_LEN.div_ceil(8);
 
 impl ParsedKey {
     /// The prefix it came with.
@@ -32,7 +35,8 @@ impl ParsedKey {
 
     /// The digest under this pepper.
     pub fn digest(&self, pepper: &Pepper) -> Digest {
-        pepper.digest(&self.hashed)
+        let bytes = bytemuck::bytes_of(&self.hashed);
+        pepper.digest(bytes.first_chunk().expect("the words hold all hashed bytes"))
     }
 }
 
@@ -98,5 +102,9 @@ pub fn parse(text: &[u8]) -> Result<ParsedKey, Malformed> {
     if crc32fast::hash(before_crc) != crc {
         return Err(Malformed::Checksum);
     }
-    Ok(ParsedKey { prefix, id: KeyId::from_u64(id), hashed: *hashed })
+    let mut parsed = ParsedKey { prefix, id: KeyId::from_u64(id), hashed: [0; WORDS] };
+    if let Some(bytes) = bytemuck::bytes_of_mut(&mut parsed.hashed).first_chunk_mut() {
+        *bytes = *hashed;
+    }
+    Ok(parsed)
 }
