@@ -10,7 +10,7 @@ mod state;
 pub use name::{DisplayName, KeyName, NAME_CHARACTERS, NameFault, Username};
 pub use secrets::{
     Accepted, Expiry, ExpiryChange, ExpiryPast, KeySecrets, Previous, Retention, RetentionTooLong,
-    RotateRefused, age_days,
+    RotateRefused, Rotation, age_days,
 };
 pub use state::{
     AccountState, KeyState, OrgState, Transition, TransitionRefused, UnknownState, usable,

@@ -63,9 +63,9 @@ impl<S> KeySecrets<S> {
         KeySecrets { generation, current, expiry, previous }
     }
 
-    /// Makes `next` the current secret and retains the old one for `retain`.
+    /// Makes `next` the current secret and retains the old one for a while, if so asked.
     ///
-    /// The predecessor lives until the earliest of: `retain` from now, the key's expiry before the
+    /// The predecessor lives until the earliest of: its retention from now, the key's expiry before the
     /// rotation, and its expiry after it. The last one keeps a rotation that shortens the key from
     /// leaving a predecessor which a later extension would wake up again. An earlier predecessor is
     /// dropped at once.
@@ -73,8 +73,7 @@ impl<S> KeySecrets<S> {
         self,
         state: KeyState,
         next: S,
-        retain: Retention,
-        change: ExpiryChange,
+        rotation: Rotation,
         now: WallMs,
     ) -> Result<KeySecrets<S>, RotateRefused> {
         match state {
@@ -83,16 +82,16 @@ impl<S> KeySecrets<S> {
             KeyState::Inactive => return Err(RotateRefused::Inactive),
             KeyState::Revoked => return Err(RotateRefused::Terminal),
         }
-        let expiry = match change {
+        let expiry = match rotation.expiry {
             ExpiryChange::Keep if self.expiry.is_past(now) => return Err(RotateRefused::Expired),
             ExpiryChange::Keep => self.expiry,
             ExpiryChange::Set(expiry) => expiry.ahead_of(now)?,
         };
         let generation =
             self.generation.checked_add(1).ok_or(RotateRefused::GenerationsExhausted)?;
-        let previous = (retain != Retention::NONE).then(|| Previous {
+        let previous = (rotation.retain != Retention::NONE).then(|| Previous {
             secret: self.current,
-            retained_until: expiry.cap(self.expiry.cap(now.plus_ms(retain.as_ms()))),
+            retained_until: expiry.cap(self.expiry.cap(now.plus_ms(rotation.retain.as_ms()))),
         });
         Ok(KeySecrets { generation, current: next, expiry, previous })
     }
@@ -194,6 +193,15 @@ impl From<Option<WallMs>> for Expiry {
     }
 }
 
+/// What a rotation is to do besides replacing the secret.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// For how long the old secret stays.
+    pub retain: Retention,
+    /// What becomes of the key's end.
+    pub expiry: ExpiryChange,
+}
+
 /// What a rotation does to the key's end.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum ExpiryChange {
@@ -282,12 +290,14 @@ mod tests {
 
     use super::{
         Accepted, Expiry, ExpiryChange, ExpiryPast, KeySecrets, MINUTE_MS, Retention,
-        RetentionTooLong, RotateRefused, age_days,
+        RetentionTooLong, RotateRefused, Rotation, age_days,
     };
     use crate::account::KeyState;
     use crate::time::WallMs;
 
     const NOW: WallMs = WallMs(1_000_000_000);
+    /// The secret alone is replaced.
+    const PLAIN: Rotation = Rotation { retain: Retention::NONE, expiry: ExpiryChange::Keep };
 
     fn minutes(count: u64) -> Retention {
         Retention::of_minutes(count, Retention::MAX_MINUTES).expect("within the limit")
@@ -308,7 +318,8 @@ mod tests {
         now: WallMs,
     ) -> Result<KeySecrets<u32>, RotateRefused> {
         let next = secrets.generation() + 1;
-        secrets.rotate(KeyState::Active, next, minutes(retain), change, now)
+        let rotation = Rotation { retain: minutes(retain), expiry: change };
+        secrets.rotate(KeyState::Active, next, rotation, now)
     }
 
     #[test]
@@ -370,10 +381,7 @@ mod tests {
 
     #[test]
     fn only_an_active_key_rotates() {
-        let attempt = |state| {
-            let refused = key(Expiry::Never).rotate(state, 2, minutes(0), ExpiryChange::Keep, NOW);
-            refused.map(|_| ())
-        };
+        let attempt = |state| key(Expiry::Never).rotate(state, 2, PLAIN, NOW).map(|_| ());
         assert_eq!(
             KeyState::ALL.map(attempt),
             [
@@ -426,7 +434,7 @@ mod tests {
     fn the_last_generation_is_not_left() {
         let last = KeySecrets::stored(u32::MAX, 1, Expiry::Never, None);
         assert_eq!(
-            last.rotate(KeyState::Active, 2, Retention::NONE, ExpiryChange::Keep, NOW),
+            last.rotate(KeyState::Active, 2, PLAIN, NOW),
             Err(RotateRefused::GenerationsExhausted)
         );
     }

@@ -86,25 +86,34 @@ fn canonical_name(name: &str) -> Result<Cow<'_, str>, Flaw> {
         return Ok(Cow::Owned(format!("[{address}]")));
     }
     let name = name.strip_suffix('.').unwrap_or(name);
-    if !is_name(name) {
-        return Err(Flaw::Host);
-    }
-    Ok(if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(name.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(name)
+    Ok(match spelling(name).ok_or(Flaw::Host)? {
+        Spelling::Lower => Cow::Borrowed(name),
+        Spelling::Mixed => Cow::Owned(name.to_ascii_lowercase()),
     })
 }
 
-/// Letters, digits, `-`, `_`, in labels of 1 to 63 bytes.
-fn is_name(name: &str) -> bool {
-    name.len() <= NAME_BYTES
-        && name.split('.').all(|label| {
-            (1..=LABEL_BYTES).contains(&label.len())
-                && label
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-        })
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Spelling {
+    Lower,
+    Mixed,
+}
+
+/// How a name is spelled: letters, digits, `-`, `_`, in labels of 1 to 63 bytes. `None` if it is no
+/// name.
+fn spelling(name: &str) -> Option<Spelling> {
+    let mut spelling = Spelling::Lower;
+    let mut label_bytes = 0;
+    for byte in name.bytes() {
+        label_bytes += 1;
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => {}
+            b'A'..=b'Z' => spelling = Spelling::Mixed,
+            b'.' if (2..=LABEL_BYTES + 1).contains(&label_bytes) => label_bytes = 0,
+            _ => return None,
+        }
+    }
+    let ends_well = (1..=LABEL_BYTES).contains(&label_bytes) && name.len() <= NAME_BYTES;
+    ends_well.then_some(spelling)
 }
 
 /// Which hosts a route admits. A port in the request plays no part.
@@ -196,6 +205,7 @@ mod tests {
     #[test]
     fn what_two_readers_could_read_differently_is_refused() {
         let long_label = "a".repeat(64);
+        let long_first_label = format!("{long_label}.b");
         let long_name = ["a"; 128].join(".");
         for text in [
             "",
@@ -230,11 +240,21 @@ mod tests {
             "*.a",
             "a\0",
             &long_label,
+            &long_first_label,
             &long_name,
         ] {
             assert_eq!(read(text), Err(Flaw::Host), "{text}");
         }
         assert_eq!(Host::canonical(b"a\xff", Scheme::Http), Err(Flaw::Host));
+    }
+
+    #[test]
+    fn the_longest_label_and_name_pass() {
+        let label = "a".repeat(63);
+        let name = [label.as_str(); 4].join(".")[..253].to_owned();
+        for text in [&label, &name] {
+            assert_eq!(read(text), Ok((text.clone(), text.clone())));
+        }
     }
 
     #[test]

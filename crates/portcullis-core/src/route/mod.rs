@@ -9,7 +9,10 @@ mod host;
 mod pattern;
 mod resource;
 mod scan;
+mod spec;
 mod table;
+#[cfg(test)]
+mod table_properties;
 #[cfg(test)]
 mod table_tests;
 mod target;
@@ -18,9 +21,6 @@ pub use host::{Host, HostPattern};
 pub use pattern::MAX_CAPTURES;
 pub use resource::{RESOURCE_BYTES, ResourceText};
 pub use scan::Flaw;
-pub use table::{
-    DEFAULT_METHODS, EncodedSlash, Found, Lookup, RouteError, RouteFault, RouteSpec, RouteTable,
-};
-pub use target::{
-    Ambiguous, Incoming, OddSegments, PathPolicy, RawTarget, Scheme, Target, TargetFault,
-};
+pub use spec::{DEFAULT_METHODS, EncodedSlash, RouteError, RouteFault, RouteSpec};
+pub use table::{Found, Lookup, RouteTable};
+pub use target::{Ambiguous, Incoming, Odd, PathPolicy, RawTarget, Scheme, Target, TargetFault};

@@ -2,7 +2,7 @@
 //! end for zero or more bytes after the slash.
 
 use super::scan::scan;
-use super::table::RouteFault;
+use super::spec::RouteFault;
 
 /// The most captures in one path.
 pub const MAX_CAPTURES: usize = 8;
@@ -82,12 +82,14 @@ impl PathPattern {
         }
     }
 
-    /// Whether every path of this pattern is `prefix` or continues it after a slash.
+    /// Whether every path of this pattern is `prefix` or continues it after a slash. A prefix is
+    /// made of literal segments, none of them empty.
     pub(super) fn is_under(&self, prefix: &str) -> bool {
         let mut segments = self.segments.iter();
-        prefix.split('/').skip(1).all(
-            |wanted| matches!(segments.next(), Some(Segment::Literal(found)) if **found == *wanted),
-        )
+        prefix.split('/').skip(1).all(|wanted| match segments.next() {
+            Some(Segment::Literal(found)) => !wanted.is_empty() && **found == *wanted,
+            Some(Segment::Capture | Segment::Rest) | None => false,
+        })
     }
 }
 

@@ -59,17 +59,39 @@ impl ResourceTemplate {
 
     /// The resource for these captures. `None` if the capture cannot stand for a resource: then
     /// the route does not match.
-    pub(super) fn render(&self, captures: &ArrayVec<&str, MAX_CAPTURES>) -> Option<ResourceText> {
+    pub(super) fn read<'t, 'p>(
+        &'t self,
+        captures: &ArrayVec<&'p str, MAX_CAPTURES>,
+    ) -> Option<Resource<'t, 'p>> {
         match self {
             ResourceTemplate::Captured { kind, capture } => {
-                let reference = captures.get(*capture).filter(|text| is_reference(text))?;
-                let mut text = ResourceText::new();
-                text.try_push_str(kind).ok()?;
-                text.try_push('/').ok()?;
-                text.try_push_str(reference).ok()?;
-                Some(text)
+                let reference = captures.get(*capture).copied()?;
+                is_reference(reference).then_some(Resource::Captured { kind, reference })
             }
-            ResourceTemplate::Fixed(text) => Some(*text),
+            ResourceTemplate::Fixed(text) => Some(Resource::Fixed(text)),
+        }
+    }
+}
+
+/// A resource that a request names. Its parts are checked and fit a [`ResourceText`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Resource<'t, 'p> {
+    Captured { kind: &'t str, reference: &'p str },
+    Fixed(&'t ResourceText),
+}
+
+impl Resource<'_, '_> {
+    pub(super) fn render(self) -> ResourceText {
+        match self {
+            Resource::Captured { kind, reference } => {
+                let mut text = ResourceText::new();
+                for part in [kind, "/", reference] {
+                    text.try_push_str(part)
+                        .expect("a kind has up to 64 bytes and a reference up to 128");
+                }
+                text
+            }
+            Resource::Fixed(text) => *text,
         }
     }
 }
@@ -84,7 +106,7 @@ mod tests {
         let names: Vec<Box<str>> = captures.iter().map(|(name, _)| (*name).into()).collect();
         let values: ArrayVec<&str, 8> = captures.iter().map(|(_, value)| *value).collect();
         let template = ResourceTemplate::parse(template, &names)?;
-        template.render(&values).map(|text| text.to_string())
+        template.read(&values).map(|resource| resource.render().to_string())
     }
 
     #[test]

@@ -207,9 +207,23 @@ fn is_unreserved(byte: u8) -> bool {
 
 /// Whether every byte of a query is allowed: 0x21 to 0x7E without `"`, `#`, `<`, `>`.
 pub(super) fn is_query(query: &str) -> bool {
-    query
-        .bytes()
-        .all(|byte| matches!(byte, 0x21..=0x7E) && !matches!(byte, b'"' | b'#' | b'<' | b'>'))
+    query.bytes().all(|byte| IN_QUERY[usize::from(byte)])
+}
+
+static IN_QUERY: [bool; 256] = in_query();
+
+const fn in_query() -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0x21;
+    while byte <= 0x7E {
+        table[byte] = true;
+        byte += 1;
+    }
+    table[b'"' as usize] = false;
+    table[b'#' as usize] = false;
+    table[b'<' as usize] = false;
+    table[b'>' as usize] = false;
+    table
 }
 
 /// The canonical form of a path that [`scan`] let pass: hex digits in upper case, unreserved

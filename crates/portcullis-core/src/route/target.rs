@@ -105,7 +105,7 @@ pub struct PathPolicy {
     /// `//`, dot segments, encoded characters that need no encoding.
     pub ambiguous: Ambiguous,
     /// `;`, and segments that end with `.` or an encoded space.
-    pub odd_segments: OddSegments,
+    pub odd_segments: Odd,
 }
 
 /// What becomes of an ambiguous path.
@@ -122,7 +122,7 @@ pub enum Ambiguous {
 
 /// What becomes of odd segments.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
-pub enum OddSegments {
+pub enum Odd {
     /// They are matched and forwarded as they are.
     Keep,
     /// They are refused.
@@ -197,13 +197,10 @@ impl<'a> Target<'a> {
                 _ => TargetFault::AmbiguousPath,
             });
         }
-        Ok(Target {
-            host,
-            path,
-            query,
-            verbatim: (has_path && remarks.is_canonical()).then_some(raw),
-            encoded_slash: remarks.encoded_slash,
-        })
+        // A rewrite may have left the segment that held it.
+        let encoded_slash = remarks.encoded_slash && path.contains("%2F");
+        let verbatim = (has_path && remarks.is_canonical()).then_some(raw);
+        Ok(Target { host, path, query, verbatim, encoded_slash })
     }
 
     /// The host, without its port if that is the scheme's own.
@@ -271,8 +268,8 @@ fn canonical_path<'a>(
     policy: PathPolicy,
 ) -> Result<Cow<'a, str>, TargetFault> {
     let refuse_odd = |odd| match policy.odd_segments {
-        OddSegments::Reject if odd => Err(Flaw::OddSegment),
-        OddSegments::Keep | OddSegments::Reject => Ok(()),
+        Odd::Reject if odd => Err(Flaw::OddSegment),
+        Odd::Keep | Odd::Reject => Ok(()),
     };
     refuse_odd(remarks.odd)?;
     if remarks.is_canonical() {
@@ -302,7 +299,7 @@ mod tests {
     use proptest::sample::select;
 
     use super::{
-        Ambiguous, Flaw, Incoming, OddSegments, PathPolicy, RawTarget, Scheme, Target, TargetFault,
+        Ambiguous, Flaw, Incoming, Odd, PathPolicy, RawTarget, Scheme, Target, TargetFault,
     };
     use crate::verdict::DenyReason;
 
@@ -320,7 +317,7 @@ mod tests {
         target: &'a str,
         ambiguous: Ambiguous,
     ) -> Result<Target<'a>, TargetFault> {
-        let policy = PathPolicy { ambiguous, odd_segments: OddSegments::Reject };
+        let policy = PathPolicy { ambiguous, odd_segments: Odd::Reject };
         Target::canonical(&incoming(method, target), policy)
     }
 
@@ -410,7 +407,7 @@ mod tests {
 
     #[test]
     fn odd_segments_can_be_kept() {
-        let policy = PathPolicy { ambiguous: Ambiguous::Reject, odd_segments: OddSegments::Keep };
+        let policy = PathPolicy { ambiguous: Ambiguous::Reject, odd_segments: Odd::Keep };
         for path in ["/a;v=1/b", "/a.", "/a%20/b"] {
             let target = Target::canonical(&incoming("GET", path), policy).expect("a target");
             assert_eq!(target.path(), path);
@@ -422,8 +419,10 @@ mod tests {
         let target = read("GET", "/a%2fb", Ambiguous::Canonicalise).expect("a target");
         assert_eq!(target.path(), "/a%2Fb");
         assert!(target.has_encoded_slash());
-        let without = read("GET", "/a/b?%2F", Ambiguous::Reject).expect("a target");
-        assert!(!without.has_encoded_slash());
+        for path in ["/a/b?%2F", "/a%2Fb/../c"] {
+            let without = read("GET", path, Ambiguous::Canonicalise).expect("a target");
+            assert!(!without.has_encoded_slash(), "{path}");
+        }
     }
 
     #[test]
@@ -495,7 +494,7 @@ mod tests {
         fn canonicalising_twice_changes_nothing(
             path in "(/|\\.|%2[eEfF]|%61|%c3%A4|%25|a|;|%20|\\?|=){0,12}",
             ambiguous in select(&[Ambiguous::Canonicalise, Ambiguous::Redirect][..]),
-            odd_segments in select(&[OddSegments::Keep, OddSegments::Reject][..]),
+            odd_segments in select(&[Odd::Keep, Odd::Reject][..]),
         ) {
             let policy = PathPolicy { ambiguous, odd_segments };
             let path = format!("/{path}");
@@ -518,7 +517,7 @@ mod tests {
         fn no_text_makes_a_target_panic(text in any::<String>(), host in any::<Vec<u8>>()) {
             for ambiguous in [Ambiguous::Canonicalise, Ambiguous::Redirect, Ambiguous::Reject] {
                 let incoming = Incoming { host: Some(&host), ..incoming("GET", &text) };
-                let policy = PathPolicy { ambiguous, odd_segments: OddSegments::Keep };
+                let policy = PathPolicy { ambiguous, odd_segments: Odd::Keep };
                 let _ = Target::canonical(&incoming, policy);
                 let _ = read("GET", &text, ambiguous);
             }
