@@ -2,6 +2,18 @@
 //! in front of upstreams nobody here wrote.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "in a test a panic is the report")]
+#![expect(clippy::print_stderr, reason = "a failing test shows the end of the program's log")]
 
+mod bad_input;
+mod cli;
+mod denials;
+mod file_mode;
+mod headers;
+mod lifecycle;
+mod observability;
+mod outage;
+mod paths;
+mod streams;
 mod supply_chain;
 mod support;
+mod up;

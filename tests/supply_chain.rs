@@ -21,7 +21,8 @@ fn read_table(file: &str) -> Table {
 fn locked_packages() -> Vec<Package> {
     let lock = read_table("Cargo.lock");
     let packages = lock["package"].as_array().expect("Cargo.lock lists packages");
-    let text = |package: &Value, key: &str| package.get(key).and_then(Value::as_str).map(str::to_owned);
+    let text =
+        |package: &Value, key: &str| package.get(key).and_then(Value::as_str).map(str::to_owned);
     packages
         .iter()
         .map(|package| Package {
@@ -35,9 +36,18 @@ fn locked_packages() -> Vec<Package> {
 /// Compares the numeric core of two versions; a pre-release counts as older than its release.
 fn compare_versions(left: &str, right: &str) -> Ordering {
     let parts = |text: &str| {
-        let (core, pre) = text.split('+').next().unwrap_or(text).split_once('-').map_or((text, false), |(c, _)| (c, true));
-        let numbers: Vec<u64> =
-            core.split(['.', '+']).map_while(|part| part.parse().ok()).chain([0, 0, 0]).take(3).collect();
+        let (core, pre) = text
+            .split('+')
+            .next()
+            .unwrap_or(text)
+            .split_once('-')
+            .map_or((text, false), |(c, _)| (c, true));
+        let numbers: Vec<u64> = core
+            .split(['.', '+'])
+            .map_while(|part| part.parse().ok())
+            .chain([0, 0, 0])
+            .take(3)
+            .collect();
         (numbers, !pre)
     };
     parts(left).cmp(&parts(right))
@@ -52,9 +62,11 @@ fn no_locked_package_is_banned_or_below_its_floor() {
     for ban in bans {
         let spec = ban["crate"].as_str().expect("a ban names a crate");
         let reason = ban["reason"].as_str().expect("a ban says why");
-        let (name, floor) = spec.split_once(":<").map_or((spec, None), |(name, floor)| (name, Some(floor)));
+        let (name, floor) =
+            spec.split_once(":<").map_or((spec, None), |(name, floor)| (name, Some(floor)));
         for package in packages.iter().filter(|package| package.name == name) {
-            let allowed = floor.is_some_and(|floor| compare_versions(&package.version, floor).is_ge());
+            let allowed =
+                floor.is_some_and(|floor| compare_versions(&package.version, floor).is_ge());
             if !allowed {
                 offences.push(format!("{name} {}: {spec}: {reason}", package.version));
             }
@@ -67,8 +79,11 @@ fn no_locked_package_is_banned_or_below_its_floor() {
 fn the_policy_names_every_floor_of_the_threat_model() {
     let policy = read_table("deny.toml");
     let bans = policy["bans"]["deny"].as_array().expect("deny.toml has bans");
-    let floors: Vec<&str> =
-        bans.iter().filter_map(|ban| ban["crate"].as_str()).filter(|spec| spec.contains(":<")).collect();
+    let floors: Vec<&str> = bans
+        .iter()
+        .filter_map(|ban| ban["crate"].as_str())
+        .filter(|spec| spec.contains(":<"))
+        .collect();
     for wanted in [
         "h2:<0.4.16",
         "hyper:<1.12.0",
@@ -87,14 +102,18 @@ fn the_policy_names_every_floor_of_the_threat_model() {
 
 #[test]
 fn every_locked_package_comes_from_one_registry_or_from_this_workspace() {
-    let mut sources: Vec<String> = locked_packages().into_iter().filter_map(|package| package.source).collect();
+    let mut sources: Vec<String> =
+        locked_packages().into_iter().filter_map(|package| package.source).collect();
     sources.sort();
     sources.dedup();
     assert_eq!(sources.len(), 1, "{sources:?}");
     assert!(sources[0].starts_with("registry+"), "{sources:?}");
 
-    let ours: Vec<String> =
-        locked_packages().into_iter().filter(|package| package.source.is_none()).map(|package| package.name).collect();
+    let ours: Vec<String> = locked_packages()
+        .into_iter()
+        .filter(|package| package.source.is_none())
+        .map(|package| package.name)
+        .collect();
     assert_eq!(ours, ["portcullis", "portcullis-control", "portcullis-core", "portcullis-gateway"]);
 }
 

@@ -5,5 +5,7 @@
 pub(crate) mod admin;
 pub(crate) mod http;
 pub(crate) mod portcullis;
+pub(crate) mod snapshot;
+pub(crate) mod stage;
 pub(crate) mod upstream;
 pub(crate) mod wait;

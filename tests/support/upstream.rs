@@ -25,7 +25,8 @@ impl Upstream {
         let directory = tempfile::tempdir().expect("a temporary directory");
         std::fs::create_dir(directory.path().join("files")).expect("a directory to serve");
         let config = directory.path().join("nginx.conf");
-        std::fs::write(&config, nginx_config(address.port())).expect("the configuration is written");
+        std::fs::write(&config, nginx_config(address.port()))
+            .expect("the configuration is written");
         let mut command = Command::new(nginx_program());
         command.arg("-p").arg(directory.path()).arg("-c").arg(&config).arg("-e").arg("stderr");
         // nginx takes over the listening sockets named here, as it does in a binary upgrade.
@@ -41,7 +42,13 @@ impl Upstream {
         let program = root.join("target/test-tools/venv/bin/uvicorn");
         assert!(program.exists(), "uvicorn is missing; run: scripts/test tools");
         let mut command = Command::new(program);
-        command.args(["--http", "h11", "--no-access-log", "--no-proxy-headers", "--no-server-header"]);
+        command.args([
+            "--http",
+            "h11",
+            "--no-access-log",
+            "--no-proxy-headers",
+            "--no-server-header",
+        ]);
         command.args(["--log-level", "warning", "--fd", &socket.as_raw_fd().to_string()]);
         command.arg("--app-dir").arg(root.join("tests/upstreams")).arg("echo:app");
         Self::spawn(command, address, directory)
@@ -54,7 +61,9 @@ impl Upstream {
             .stdout(log.try_clone().expect("the log file twice"))
             .stderr(log)
             .spawn()
-            .unwrap_or_else(|error| panic!("{command:?} does not start: {error}; run: scripts/test tools"));
+            .unwrap_or_else(|error| {
+                panic!("{command:?} does not start: {error}; run: scripts/test tools")
+            });
         Self { child, address, directory }
     }
 

@@ -9,12 +9,18 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Stopwatch(Instant);
 
 impl Stopwatch {
-    #[expect(clippy::disallowed_methods, reason = "the true binary runs in real time, so its tests measure it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the true binary runs in real time, so its tests measure it"
+    )]
     pub(crate) fn start() -> Self {
         Self(Instant::now())
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the true binary runs in real time, so its tests measure it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the true binary runs in real time, so its tests measure it"
+    )]
     pub(crate) fn elapsed(&self) -> Duration {
         self.0.elapsed()
     }

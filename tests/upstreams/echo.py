@@ -29,6 +29,10 @@ async def app(scope, receive, send):
             digest.update(body)
         if not message.get("more_body"):
             break
+    if scope["path"] == "/never":
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        return
     environ = {}
     for name, value in scope["headers"]:
         environ.setdefault(environ_name(name), []).append(value.decode("latin-1"))

@@ -1,0 +1,235 @@
+//! The operator's command line against a running installation.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::support::portcullis::command;
+use crate::support::stage::Stage;
+use crate::support::upstream::Upstream;
+
+const ROUTES: &str = r#"
+[[routes]]
+name = "read"
+path = "/clusters/{cluster}"
+methods = ["GET"]
+upstream = "app"
+require = { permission = "cluster:read", resource = "cluster/{cluster}" }
+"#;
+
+struct Operator<'s>(&'s Stage);
+
+impl Operator<'_> {
+    fn try_run(&self, args: &[&str]) -> Output {
+        let home = &self.0.home;
+        command(args)
+            .current_dir(home.path(""))
+            .env("PORTCULLIS_SERVER", format!("http://{}", self.0.program.control()))
+            .env("PORTCULLIS_TOKEN_FILE", home.data().join("admin-token"))
+            .env("PORTCULLIS_GATEWAY", format!("http://{}", self.0.program.admin_listener()))
+            .env("PORTCULLIS_GATEWAY_TOKEN_FILE", home.data().join("operator-token"))
+            .output()
+            .expect("the program runs")
+    }
+
+    #[track_caller]
+    fn run(&self, args: &[&str]) -> String {
+        let output = self.try_run(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    #[track_caller]
+    fn json(&self, args: &[&str]) -> Value {
+        let text = self.run(&[args, &["--json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+}
+
+#[test]
+fn an_operator_takes_a_key_through_its_life() {
+    let stage = Stage::with(Upstream::nginx(), ROUTES);
+    let operator = Operator(&stage);
+    operator.run(&["resource", "create", "c1", "--kind", "cluster"]);
+    operator.run(&["account", "create", "ci", "--description", "builds"]);
+    operator.run(&["key", "create", "ci", "--name", "first", "--secret-file", "ci.key"]);
+    let file = stage.home.path("ci.key");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let secret = || std::fs::read_to_string(&file).unwrap().trim().to_owned();
+    let first = secret();
+    let id = &first[4..15];
+    let ask = |key: &str| {
+        let request = crate::support::http::Request::get("/clusters/c1").bearer(key);
+        stage.send(&request).status
+    };
+    assert_eq!(ask(&first), 403);
+    operator.run(&[
+        "binding",
+        "create",
+        "--account",
+        "ci",
+        "--role",
+        "viewer",
+        "--resource",
+        "cluster/c1",
+    ]);
+    assert_eq!(ask(&first), 200);
+
+    std::fs::remove_file(&file).unwrap();
+    operator.run(&["key", "rotate", id, "--retain-minutes", "5", "--secret-file", "ci.key"]);
+    let second = secret();
+    assert_ne!(second, first);
+    assert_eq!((ask(&first), ask(&second)), (200, 200));
+
+    operator.run(&["key", "deactivate", id, "--yes"]);
+    assert_eq!((ask(&first), ask(&second)), (401, 401));
+    operator.run(&["key", "activate", id]);
+    assert_eq!(ask(&second), 200);
+
+    let bindings = operator.json(&["binding", "list", "--account", "ci"]);
+    let binding = bindings[0]["id"].as_str().expect("a binding").to_owned();
+    operator.run(&["binding", "delete", &binding, "--yes"]);
+    assert_eq!(ask(&second), 403);
+
+    let listed = operator.json(&["key", "list", "ci"]);
+    assert_eq!(listed[0]["id"], id);
+    let table = operator.run(&["key", "list", "ci"]);
+    assert!(table.contains(id) && table.contains("first"), "{table}");
+    assert!(!table.contains(&second[16..]), "never the secret");
+
+    operator.run(&["key", "revoke", id, "--yes"]);
+    assert_eq!(ask(&second), 401);
+    operator.run(&["account", "delete", "ci", "--yes"]);
+    let gone = operator.try_run(&["account", "show", "ci"]);
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&gone.stderr).contains("ci"));
+}
+
+#[test]
+fn explain_tells_the_chain_of_decisions_and_answers_with_its_exit_code() {
+    let stage = Stage::with(Upstream::nginx(), ROUTES);
+    let operator = Operator(&stage);
+    stage.owner.resource("cluster", "c1");
+    let account = stage.owner.account("ci");
+    let key = stage.owner.key(&account, "key");
+    let explain = |args: &[&str]| operator.try_run(&[&["explain", &key.id][..], args].concat());
+
+    let refused = explain(&["--path", "/clusters/c1"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stdout);
+    assert!(said.contains("missing_permission") || said.contains("cluster:read"), "{said}");
+
+    let binding = stage.owner.bind(&account, "viewer", &stage.owner.root());
+    let allowed = explain(&[
+        "--path",
+        "/clusters/c1",
+        "--permission",
+        "cluster:read",
+        "--resource",
+        "cluster/c1",
+    ]);
+    assert_eq!(allowed.status.code(), Some(0), "{}", String::from_utf8_lossy(&allowed.stdout));
+    stage.owner.delete(&binding);
+    stage.owner.act(&key.path, "revoke");
+    let revoked = explain(&["--path", "/clusters/c1", "--json"]);
+    assert_eq!(revoked.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&revoked.stdout);
+    assert!(said.contains("revoked"), "{said}");
+    serde_json::from_str::<Value>(&said).expect("JSON for scripts");
+}
+
+#[test]
+fn organizations_roles_and_access_can_be_listed() {
+    let stage = Stage::new();
+    let operator = Operator(&stage);
+    let roles = operator.json(&["role", "list"]);
+    let mut ids: Vec<&str> =
+        roles.as_array().expect("a list").iter().filter_map(|role| role["id"].as_str()).collect();
+    ids.sort_unstable();
+    assert_eq!(
+        ids,
+        ["admin", "analyst", "executor", "manager", "member", "org_member", "owner", "viewer"]
+    );
+    assert!(operator.run(&["role", "show", "viewer"]).contains("*:read"));
+    assert_eq!(operator.json(&["org", "list"])[0]["name"], "default");
+    let token = stage.home.data().join("operator-token");
+    let created = operator.json(&[
+        "org",
+        "create",
+        "second",
+        "--owner",
+        "eve",
+        "--email",
+        "eve@example.com",
+        "--secret-file",
+        "eve.key",
+        "--token-file",
+        token.to_str().unwrap(),
+    ]);
+    assert!(created.to_string().contains("second"), "{created}");
+    let secret = stage.home.path("eve.key");
+    let seen = operator.json(&["org", "list", "--token-file", secret.to_str().unwrap()]);
+    assert_eq!(seen.as_array().map(Vec::len), Some(1));
+    assert_eq!(seen[0]["name"], "second");
+}
+
+#[test]
+fn destructive_commands_ask_and_without_a_terminal_refuse() {
+    let stage = Stage::new();
+    let operator = Operator(&stage);
+    let account = stage.owner.account("ci");
+    let key = stage.owner.key(&account, "key");
+    for args in [
+        ["key", "revoke", &key.id],
+        ["key", "delete", &key.id],
+        ["account", "revoke", "ci"],
+        ["account", "delete", "ci"],
+    ] {
+        let output = operator.try_run(&args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("--yes"), "{args:?}");
+    }
+    stage.ask(&key.value).expect_status(200);
+}
+
+#[test]
+fn the_effective_configuration_can_be_shown_and_is_a_configuration_again() {
+    let stage = Stage::new();
+    let operator = Operator(&stage);
+    let shown = operator.run(&[
+        "config",
+        "show",
+        "--config",
+        stage.home.path("portcullis.toml").to_str().unwrap(),
+    ]);
+    assert!(shown.contains("head_bytes"), "{shown}");
+    let again = stage.home.write("again.toml", &shown);
+    operator.run(&["config", "check", again.to_str().unwrap()]);
+    let reference = operator.run(&["config", "reference"]);
+    let committed =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/portcullis.toml"))
+            .unwrap();
+    assert_eq!(
+        reference, committed,
+        "config/portcullis.toml is what `portcullis config reference` prints"
+    );
+}
+
+#[test]
+fn a_token_may_come_from_the_environment_but_the_wrong_one_says_what_to_do() {
+    let stage = Stage::new();
+    let server = format!("http://{}", stage.program.control());
+    let run = |token: &str| {
+        command(&["account", "list", "--server", &server])
+            .env("PORTCULLIS_TOKEN", token)
+            .output()
+            .expect("the program runs")
+    };
+    assert!(run(&stage.home.token("admin-token")).status.success());
+    let refused = run("ptc_063UfDVRKBz_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3h0BAr");
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("token"), "{said}");
+    assert!(!said.contains("003aUlTJC7"), "{said}");
+}

@@ -1,0 +1,239 @@
+//! What survives what: the gateway without its control plane, acknowledged changes without their process, traffic
+//! without a database to write to.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::json;
+
+use crate::support::http::Request;
+use crate::support::portcullis::Home;
+use crate::support::stage::{CONTROL_ARGS, OPEN_ROUTE, SplitStage, Stage};
+use crate::support::upstream::Upstream;
+use crate::support::wait;
+
+#[test]
+fn the_two_halves_run_as_two_processes_joined_by_the_feed() {
+    let stage = SplitStage::with(Upstream::nginx(), OPEN_ROUTE);
+    let account = stage.owner.account("ci");
+    let key = stage.owner.key(&account, "key");
+    stage.ask(&key.value).expect_status(200);
+    let revoked = stage.owner.act(&key.path, "revoke");
+    assert_eq!(revoked["gateways"]["applied"], json!(["gw-1"]));
+    stage.ask(&key.value).expect_status(401);
+    assert!(stage.upstream.access_log().contains("GET / 200"));
+}
+
+#[test]
+fn a_gateway_keeps_deciding_when_its_control_plane_is_gone_and_catches_up_when_it_is_back() {
+    let SplitStage {
+        gateway,
+        control,
+        owner,
+        control_home,
+        gateway_home: _gateway_home,
+        upstream: _upstream,
+    } = SplitStage::with(Upstream::nginx(), OPEN_ROUTE);
+    let account = owner.account("ci");
+    let (kept, doomed) = (owner.key(&account, "kept"), owner.key(&account, "doomed"));
+    let address = control.control().to_string();
+    control.kill();
+    let ask = |key: &str| Request::get("/").bearer(key).send(gateway.gateway());
+    wait::until("the gateway to notice", || {
+        (gateway.metric("portcullis_feed_connected") == 0.0).then_some(())
+    });
+    for _ in 0..20 {
+        ask(&kept.value).expect_status(200);
+        ask(&doomed.value).expect_status(200);
+        ask("nonsense").expect_status(401);
+    }
+    let ready = Request::get("/readyz").send(gateway.admin_listener());
+    assert_eq!(ready.status, 200, "stale but usable: {}", ready.text());
+
+    let control = control_home.start(&["control", "--data", "DATA", "--control", &address]);
+    wait::until("the gateway to be back", || {
+        (gateway.metric("portcullis_feed_connected") == 1.0).then_some(())
+    });
+    let owner = control.owner(&control_home);
+    owner.act(&doomed.path, "revoke");
+    ask(&doomed.value).expect_status(401);
+    ask(&kept.value).expect_status(200);
+}
+
+#[test]
+fn a_route_with_a_staleness_limit_refuses_when_the_control_plane_is_gone_too_long() {
+    let config = r#"
+[[routes]]
+name = "strict"
+path = "/strict"
+upstream = "app"
+authenticated_only = true
+max_staleness = "2s"
+on_stale = "fail_closed"
+[[routes]]
+name = "reads"
+path = "/reads"
+upstream = "app"
+authenticated_only = true
+max_staleness = "2s"
+on_stale = "safe_methods"
+[[routes]]
+name = "all"
+path = "/{*rest}"
+upstream = "app"
+authenticated_only = true
+"#;
+    let SplitStage {
+        gateway,
+        control,
+        owner,
+        control_home: _control_home,
+        gateway_home: _gateway_home,
+        upstream: _upstream,
+    } = SplitStage::with(Upstream::nginx(), config);
+    let account = owner.account("ci");
+    let key = owner.key(&account, "key");
+    let send = |method: &str, path: &str| {
+        Request::new(method, path).bearer(&key.value).send(gateway.gateway())
+    };
+    send("GET", "/strict").expect_status(200);
+    control.kill();
+    let refused = wait::until("staleness", || {
+        Some(send("GET", "/strict")).filter(|answer| answer.status != 200)
+    });
+    assert_eq!((refused.status, refused.code().as_str()), (503, "stale"));
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(send("GET", "/reads").status, 200);
+    assert_eq!(send("POST", "/reads").status, 503);
+    assert_eq!(send("POST", "/anything").status, 200);
+}
+
+#[test]
+fn a_narrowing_change_that_no_gateway_confirms_is_202_and_names_the_laggard() {
+    let stage = SplitStage::with(Upstream::nginx(), OPEN_ROUTE);
+    let account = stage.owner.account("ci");
+    let key = stage.owner.key(&account, "key");
+    stage.gateway.signal(rustix::process::Signal::STOP);
+    let path = format!("{}:revoke?wait_timeout_ms=300", key.path);
+    let answer = stage.owner.call("POST", &path, Some(&json!({}))).expect_status(202).json();
+    assert_eq!(answer["gateways"]["pending"], json!(["gw-1"]));
+    stage.gateway.signal(rustix::process::Signal::CONT);
+    wait::until("the gateway to apply it", || (stage.ask(&key.value).status == 401).then_some(()));
+}
+
+#[test]
+fn kill_9_at_any_moment_loses_no_acknowledged_change() {
+    let upstream = Upstream::nginx();
+    let home = Home::new();
+    // What was acknowledged: key value → status it must have ever after.
+    let mut acknowledged: BTreeMap<String, u16> = BTreeMap::new();
+    for round in 0..4 {
+        let program = home.up(&upstream.url()).ready();
+        for (value, status) in &acknowledged {
+            let answer = Request::get("/").bearer(value).send(program.gateway());
+            assert_eq!(answer.status, *status, "after {round} kills");
+        }
+        let owner = program.owner(&home);
+        let account = owner.account(&format!("round-{round}"));
+        let doomed: Vec<_> = (0..5).map(|n| owner.key(&account, &format!("doomed {n}"))).collect();
+        for n in 0..5 {
+            acknowledged.insert(owner.key(&account, &format!("kept {n}")).value, 200);
+        }
+        for key in doomed {
+            owner.act(&key.path, "revoke");
+            acknowledged.insert(key.value, 401);
+        }
+        // The next change is under way, unacknowledged, when the power goes.
+        let (control, organization) = (program.control(), owner.organization.clone());
+        let token = home.token("admin-token");
+        let writer = std::thread::spawn(move || {
+            let create =
+                Request::new("POST", &format!("{organization}/service-accounts")).bearer(&token);
+            let mut made = 0;
+            while create
+                .clone()
+                .json(&json!({"username": format!("r{round}-{made}")}))
+                .try_send(control)
+                .is_some()
+            {
+                made += 1;
+            }
+            made
+        });
+        wait::until("some writes", || {
+            (program.metric("portcullis_feed_seq") > f64::from(30 * (round + 1))).then_some(())
+        });
+        program.kill();
+        let made = writer.join().unwrap();
+        let program = home.up(&upstream.url()).ready();
+        let listed = listed_usernames(&program.owner(&home), &format!("r{round}-"));
+        assert!(listed >= made, "{made} accounts were acknowledged, {listed} are there");
+        program.kill();
+    }
+}
+
+fn listed_usernames(owner: &crate::support::admin::Admin, prefix: &str) -> usize {
+    let (mut count, mut cursor) = (0, String::new());
+    loop {
+        let page = owner
+            .get(&format!("/service-accounts?page_size=200{cursor}"))
+            .expect_status(200)
+            .json();
+        let items = page["items"].as_array().expect("items");
+        count += items
+            .iter()
+            .filter(|item| item["username"].as_str().is_some_and(|name| name.starts_with(prefix)))
+            .count();
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return count,
+        }
+    }
+}
+
+#[test]
+fn a_database_that_cannot_grow_fails_admin_writes_with_a_problem_and_never_traffic() {
+    let stage = Stage::with_failing_writes();
+    let account = stage.owner.account("ci");
+    let key = stage.owner.key(&account, "key");
+    // A file size limit is what a full disk looks like to the process, and root is not exempt from it.
+    let limit = |bytes: u64| {
+        let limit = rustix::process::Rlimit { current: Some(bytes), maximum: None };
+        let pid = i32::try_from(stage.program.pid()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::prlimit(pid, rustix::process::Resource::Fsize, limit)
+            .expect("our own child");
+    };
+    limit(4096);
+    let refused = wait::until("the database to be full", || {
+        let answer = stage.owner.post("/service-accounts", &json!({"username": "never"}));
+        (answer.status != 201).then_some(answer)
+    });
+    assert!(refused.status >= 500, "{} {}", refused.head, refused.text());
+    assert!(["unavailable", "internal"].contains(&refused.code().as_str()), "{}", refused.text());
+    for _ in 0..20 {
+        stage.ask(&key.value).expect_status(200);
+        stage.ask("nonsense").expect_status(401);
+    }
+    stage.owner.call("GET", &account.path, None).expect_status(200);
+
+    limit(u64::MAX >> 1);
+    let again = wait::until("writes to work again", || {
+        let answer = stage.owner.post("/service-accounts", &json!({"username": "later"}));
+        (answer.status == 201).then_some(answer)
+    });
+    assert!(again.json()["seq"].is_u64());
+    stage.owner.act(&key.path, "revoke");
+    stage.ask(&key.value).expect_status(401);
+}
+
+#[test]
+fn a_control_plane_without_gateways_answers_at_once() {
+    let home = Home::new();
+    let control = home.start(&CONTROL_ARGS);
+    let owner = control.owner(&home);
+    let account = owner.account("ci");
+    let key = owner.key(&account, "key");
+    let revoked = owner.act(&key.path, "revoke");
+    assert_eq!(revoked["gateways"], json!({"applied": [], "pending": [], "fenced": []}));
+    assert_eq!(std::fs::metadata(home.data()).unwrap().permissions().mode() & 0o777, 0o700);
+}
