@@ -1,0 +1,176 @@
+//! `portcullis account`: service accounts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::api::{Api, Remote, show_change};
+use super::output::Column;
+
+const COLUMNS: &[Column] = &[
+    ("ID", "/id"),
+    ("USERNAME", "/username"),
+    ("STATE", "/state"),
+    ("KEYS", "/key_count"),
+    ("LAST USED", "/last_used_at"),
+    ("CREATED", "/created_at"),
+];
+
+const ACCESS_COLUMNS: &[Column] = &[
+    ("RESOURCE", "/resource/name"),
+    ("KIND", "/resource/kind"),
+    ("SOURCE", "/source"),
+    ("ROLES", "/role_ids"),
+    ("PERMISSIONS", "/permissions"),
+];
+
+/// Service accounts: the identities that own API keys.
+#[derive(Debug, Subcommand)]
+pub(super) enum Account {
+    /// List the service accounts.
+    List {
+        /// Only those in this state: active, inactive or revoked.
+        #[arg(long)]
+        state: Option<String>,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Create a service account, with a role and a first key if asked.
+    Create(Create),
+    /// Show one service account.
+    Show(Named),
+    /// Show which roles it has on which resources.
+    Access(Named),
+    /// Switch it on: its active keys work again.
+    Activate(Named),
+    /// Switch it off: none of its keys works until it is switched on again.
+    Deactivate(Named),
+    /// End it for good; it stays listed.
+    Revoke(Named),
+    /// Delete it and all its keys for good.
+    Delete(Named),
+}
+
+/// A service account by id or username.
+#[derive(Debug, Args)]
+pub(super) struct Named {
+    /// Id or username.
+    account: String,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// Create a service account.
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    /// The username, unique in the organization.
+    name: String,
+    /// The role, by id, such as viewer or executor.
+    #[arg(long)]
+    role: Option<String>,
+    /// Give the role on this resource only (id, name, KIND/REF) [default: the whole organization]
+    #[arg(long, requires = "role")]
+    on: Option<String>,
+    /// What it is for.
+    #[arg(long)]
+    description: Option<String>,
+    /// Also create a key, with this name.
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "default")]
+    key: Option<String>,
+    /// Write the key to this file, mode 0600, and do not show it.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    secret_file: Option<PathBuf>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Account {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::List { state, remote } => remote.with_api(async |api| {
+                let org = api.org_path().await?;
+                let filter = state.map(|state| format!("?state={}", super::api::encode(&state)));
+                let accounts = api
+                    .list(&format!("{org}/service-accounts{}", filter.unwrap_or_default()))
+                    .await?;
+                remote.output().list(COLUMNS, &accounts)
+            }),
+            Self::Create(create) => create.run(),
+            Self::Show(named) => named.remote.with_api(async |api| {
+                let found = api.read(&api.account_path(&named.account).await?).await?;
+                named.remote.output().object(found.get("service_account").unwrap_or(&found))
+            }),
+            Self::Access(named) => named.remote.with_api(async |api| {
+                let account = api.account_path(&named.account).await?;
+                let rows = api.list(&format!("{account}/access")).await?;
+                named.remote.output().list(ACCESS_COLUMNS, &rows)
+            }),
+            Self::Activate(named) => named.change(Method::POST, ":activate", None),
+            Self::Deactivate(named) => named.change(
+                Method::POST,
+                ":deactivate",
+                Some("Every caller with one of its keys will be refused."),
+            ),
+            Self::Revoke(named) => named.change(
+                Method::POST,
+                ":revoke",
+                Some("Every caller with one of its keys will be refused, for good."),
+            ),
+            Self::Delete(named) => named.change(
+                Method::DELETE,
+                "",
+                Some("It and all its keys will be deleted, for good."),
+            ),
+        }
+    }
+}
+
+impl Named {
+    fn change(&self, method: Method, verb: &str, warning: Option<&str>) -> anyhow::Result<()> {
+        if let Some(warning) = warning {
+            self.remote.confirm(&format!("{}: {warning} Go on?", self.account))?;
+        }
+        self.remote.with_api(async |api| {
+            let path = format!("{}{verb}", api.account_path(&self.account).await?);
+            let changed = api.change(method, &path, None).await?;
+            show_change(self.remote.output(), changed, "service_account", None)
+        })
+    }
+}
+
+impl Create {
+    fn run(&self) -> anyhow::Result<()> {
+        self.remote.with_api(async |api| {
+            let org = api.org_path().await?;
+            let body = self.body(api, &org).await?;
+            let path = format!("{org}/service-accounts");
+            let made = api.change(Method::POST, &path, Some(&body)).await?;
+            show_change(self.remote.output(), made, "service_account", self.secret_file.as_ref())
+        })
+    }
+
+    async fn body(&self, api: &Api, org: &str) -> anyhow::Result<Value> {
+        let mut members = serde_json::Map::new();
+        let mut member = |name: &str, value: Value| members.insert(name.to_owned(), value);
+        member("username", json!(self.name));
+        if let Some(description) = &self.description {
+            member("description", json!(description));
+        }
+        match (&self.role, &self.on) {
+            (Some(role), Some(on)) => {
+                let resource = api.resource_id(org, on).await?;
+                member("bindings", json!([{ "role_id": role, "resource_id": resource }]));
+            }
+            (Some(role), None) => {
+                member("role_id", json!(role));
+            }
+            (None, _) => {}
+        }
+        if let Some(key) = &self.key {
+            member("create_key", json!({ "name": key }));
+        }
+        Ok(Value::Object(members))
+    }
+}

@@ -1,0 +1,423 @@
+//! The admin API as the commands use it: one place for the server's address, the token, the
+//! organization, lists that go over pages, and refusals with advice.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use clap::Args;
+use reqwest::Method;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::Usage;
+use super::output::Output;
+use crate::config;
+use crate::files::{read_token, write_token};
+
+const DEFAULT_TOKEN_FILE: &str = "portcullis-data/admin-token";
+
+/// What every command that talks to the control plane understands.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Remote {
+    /// The control plane's address.
+    #[arg(long, env = "PORTCULLIS_SERVER", default_value = "http://127.0.0.1:7080", global = true)]
+    server: String,
+    /// Id or name of the organization [default: the only one that the token belongs to]
+    #[arg(long, env = "PORTCULLIS_ORG", global = true)]
+    org: Option<String>,
+    /// The file of the token [default: $PORTCULLIS_TOKEN, else portcullis-data/admin-token]
+    #[arg(long, env = "PORTCULLIS_TOKEN_FILE", value_name = "FILE", global = true)]
+    token_file: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Do not ask before a change that breaks callers.
+    #[arg(long, short = 'y', global = true)]
+    yes: bool,
+    /// Do not wait until the gateways have applied a change.
+    #[arg(long, global = true)]
+    no_wait: bool,
+}
+
+impl Remote {
+    /// How to print.
+    pub(crate) fn output(&self) -> Output {
+        Output::new(self.json)
+    }
+
+    /// Asks, unless --yes was given.
+    pub(crate) fn confirm(&self, question: &str) -> anyhow::Result<()> {
+        Output::confirm(question, self.yes)
+    }
+
+    /// Runs `command` with a connection to the admin API.
+    pub(crate) fn with_api<T>(
+        &self,
+        command: impl AsyncFnOnce(&Api) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let api = Api::new(&self.server, self.token()?, self.org.clone(), !self.no_wait)?;
+        block_on(command(&api))
+    }
+
+    fn token(&self) -> anyhow::Result<Zeroizing<String>> {
+        if self.token_file.is_none()
+            && let Some(token) = config::variable("PORTCULLIS_TOKEN")
+        {
+            return Ok(Zeroizing::new(token));
+        }
+        let path = self.token_file.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_TOKEN_FILE));
+        read_token(&path).context(
+            "no token: name its file with --token-file or PORTCULLIS_TOKEN_FILE, or put the token \
+             into PORTCULLIS_TOKEN; `portcullis up` leaves one in its data directory as admin-token",
+        )
+    }
+}
+
+/// Runs one future to its end on this thread.
+pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?
+        .block_on(future)
+}
+
+/// A connection to the admin API.
+pub(crate) struct Api {
+    server: String,
+    client: reqwest::Client,
+    token: Zeroizing<String>,
+    org: Option<String>,
+    wait: bool,
+}
+
+impl Api {
+    /// A client of `server`; nothing is sent yet.
+    pub(crate) fn new(
+        server: &str,
+        token: Zeroizing<String>,
+        org: Option<String>,
+        wait: bool,
+    ) -> anyhow::Result<Self> {
+        let server = server.trim_end_matches('/').to_owned();
+        if !server.strip_prefix("http://").is_some_and(config::is_authority) {
+            let message = format!("--server {server}: allowed: http://HOST:PORT");
+            return Err(Usage(message).into());
+        }
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(60))
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .context("the HTTP client cannot be started")?;
+        Ok(Self { server, client, token, org, wait })
+    }
+
+    /// One call. Gives the status and the JSON body; `{}` where there is none.
+    pub(crate) async fn call_any(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<(u16, Value)> {
+        let url = format!("{}{path}", self.server);
+        let mut request = self.client.request(method, url).bearer_auth(self.token.as_str());
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(|error| {
+            // The error would repeat the URL; the cause is what helps.
+            let cause = error.without_url();
+            anyhow!(
+                "{} cannot be reached: {cause}; is `portcullis up` running? --server names another",
+                self.server
+            )
+        })?;
+        let status = response.status().as_u16();
+        let bytes = response.bytes().await.context("the response broke off")?;
+        if bytes.is_empty() {
+            return Ok((status, json!({})));
+        }
+        let value = serde_json::from_slice(&bytes).with_context(|| {
+            format!(
+                "{} answered {status} without JSON; is it a Portcullis control plane?",
+                self.server
+            )
+        })?;
+        Ok((status, value))
+    }
+
+    /// One call that must succeed.
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
+        let (status, value) = self.call_any(method, path, body).await?;
+        if (200..300).contains(&status) { Ok(value) } else { Err(refusal(status, &value)) }
+    }
+
+    /// A read.
+    pub(crate) async fn read(&self, path: &str) -> anyhow::Result<Value> {
+        self.call(Method::GET, path, None).await
+    }
+
+    /// A change; says on standard error which gateways have not applied it.
+    pub(crate) async fn change(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
+        let wait = if self.wait { "" } else { "?wait=none" };
+        let value = self.call(method, &format!("{path}{wait}"), body).await?;
+        let pending: Vec<&str> = value
+            .pointer("/gateways/pending")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|gateway| gateway.as_str().or_else(|| gateway.get("id")?.as_str()))
+            .collect();
+        if self.wait && !pending.is_empty() {
+            Output::note(&format!(
+                "The change is committed, but not yet applied by: {}",
+                pending.join(", ")
+            ));
+        }
+        for warning in value.get("warnings").and_then(Value::as_array).into_iter().flatten() {
+            if let Some(detail) = warning.get("detail").and_then(Value::as_str) {
+                Output::note(&format!("Warning: {detail}"));
+            }
+        }
+        Ok(value)
+    }
+
+    /// All items of a list, page by page.
+    pub(crate) async fn list(&self, path: &str) -> anyhow::Result<Vec<Value>> {
+        let mut items = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let joint = if path.contains('?') { '&' } else { '?' };
+            let mut page = self.read(&format!("{path}{joint}page_size=200{cursor}")).await?;
+            if let Some(Value::Array(found)) = page.get_mut("items").map(Value::take) {
+                items.extend(found);
+            }
+            match page.get("next_cursor").and_then(Value::as_str) {
+                Some(next) => cursor = format!("&cursor={}", encode(next)),
+                None => return Ok(items),
+            }
+        }
+    }
+
+    /// The path of the organization: of the one named, else of the only one there is.
+    pub(crate) async fn org_path(&self) -> anyhow::Result<String> {
+        let found = self.list("/v1/organizations").await?;
+        let names = || -> String {
+            found.iter().filter_map(|org| org.get("name")?.as_str()).collect::<Vec<_>>().join(", ")
+        };
+        let matching: Vec<&Value> = match &self.org {
+            Some(wanted) => found.iter().filter(|org| is_called(org, wanted)).collect(),
+            None => found.iter().collect(),
+        };
+        match (matching.as_slice(), &self.org) {
+            ([org], _) => Ok(format!("/v1/organizations/{}", id_of(org)?)),
+            ([], Some(wanted)) => bail!("no organization {wanted:?}; this token sees: {}", names()),
+            ([], None) => bail!("this token belongs to no organization"),
+            (_, Some(wanted)) => bail!("several organizations are called {wanted:?}; use the id"),
+            (_, None) => bail!("several organizations; choose one with --org: {}", names()),
+        }
+    }
+
+    /// The path of the account with this id or username.
+    pub(crate) async fn account_path(&self, wanted: &str) -> anyhow::Result<String> {
+        let org = self.org_path().await?;
+        if is_uuid(wanted) {
+            return Ok(format!("{org}/service-accounts/{wanted}"));
+        }
+        let found =
+            self.list(&format!("{org}/service-accounts?username={}", encode(wanted))).await?;
+        match found.iter().find(|account| is_called(account, wanted)).or(found.first()) {
+            Some(account) => Ok(format!("{org}/service-accounts/{}", id_of(account)?)),
+            None => bail!("no service account {wanted:?}; `portcullis account list` shows them"),
+        }
+    }
+
+    /// The path of a key: of the account that owns it.
+    pub(crate) async fn key_path(&self, key_id: &str) -> anyhow::Result<String> {
+        let org = self.org_path().await?;
+        let keys = self.list(&format!("{org}/keys")).await?;
+        let key = keys.iter().find(|key| key.get("id").and_then(Value::as_str) == Some(key_id));
+        let Some(key) = key else {
+            bail!("no key {key_id:?}; `portcullis key list` shows the ids");
+        };
+        let owner =
+            key.pointer("/owner/id").and_then(Value::as_str).context("a key has an owner")?;
+        let family = match key.pointer("/owner/kind").and_then(Value::as_str) {
+            Some("user") => "users",
+            _ => "service-accounts",
+        };
+        Ok(format!("{org}/{family}/{owner}/keys/{key_id}"))
+    }
+
+    /// The id of a resource given as id, name or `kind/ref`; `org` is the root.
+    pub(crate) async fn resource_id(&self, org: &str, wanted: &str) -> anyhow::Result<String> {
+        if is_uuid(wanted) {
+            return Ok(wanted.to_owned());
+        }
+        let found = self.list(&format!("{org}/resources")).await?;
+        let text = |resource: &Value, key: &str| {
+            resource.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let matches = |resource: &&Value| {
+            let kind = text(resource, "kind");
+            match wanted {
+                "org" => resource.get("parent_id").is_none_or(Value::is_null),
+                _ => {
+                    wanted == text(resource, "name")
+                        || wanted == format!("{kind}/{}", text(resource, "ref"))
+                        || wanted == format!("{kind}/{}", text(resource, "name"))
+                }
+            }
+        };
+        let mut matching = found.iter().filter(matches);
+        match (matching.next(), matching.next()) {
+            (Some(resource), None) => id_of(resource),
+            (Some(_), Some(_)) => bail!("several resources are called {wanted:?}; use the id"),
+            (None, _) => bail!("no resource {wanted:?}; `portcullis resource list` shows them"),
+        }
+    }
+}
+
+/// Shows the result of a change. A new key's value is shown once, or goes to `secret_file`.
+pub(crate) fn show_change(
+    output: Output,
+    mut response: Value,
+    object: &str,
+    secret_file: Option<&PathBuf>,
+) -> anyhow::Result<()> {
+    let value = match response.get("value") {
+        Some(Value::String(value)) => Some(Zeroizing::new(value.clone())),
+        _ => None,
+    };
+    if let (Some(path), Some(value)) = (secret_file, &value) {
+        write_token(path, value)?;
+        if let Some(members) = response.as_object_mut() {
+            members.remove("value");
+            members.remove("secret");
+            members.insert("secret_file".to_owned(), json!(path));
+        }
+    }
+    if output.is_json() {
+        return output.json(&response);
+    }
+    output.object(response.get(object).unwrap_or(&response))?;
+    match (value, secret_file) {
+        (Some(_), Some(path)) => {
+            Output::note(&format!("The key is in {}; it is not shown again.", path.display()));
+        }
+        (Some(value), None) => {
+            output.line(&format!("\n{}", value.as_str()))?;
+            Output::note("This is the key. It is shown only now: store it.");
+        }
+        (None, _) => {}
+    }
+    Ok(())
+}
+
+/// The problem of a refused call, with what to do next.
+fn refusal(status: u16, problem: &Value) -> anyhow::Error {
+    let text = |key: &str| problem.get(key).and_then(Value::as_str).unwrap_or_default();
+    let mut message = format!("refused ({status} {})", text("code"));
+    if !text("detail").is_empty() {
+        message.push_str(": ");
+        message.push_str(text("detail"));
+    }
+    for error in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
+        let part = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();
+        message.push_str(&format!("\n  {}: {} ({})", part("field"), part("detail"), part("code")));
+    }
+    let advice = match (status, text("code")) {
+        (401, _) => "the token is not accepted: is it of this server? --token-file names another",
+        (403, _) if !text("required_permission").is_empty() => {
+            message.push_str(&format!("; it needs {}", text("required_permission")));
+            "use a token of an account or user whose role has it"
+        }
+        (404, _) => "the list commands show what there is",
+        (409, "service_account_inactive") => "`portcullis account activate` switches it on",
+        (409, "username_taken" | "name_taken") => "choose another name",
+        (429 | 503, _) => "try again in a moment",
+        _ => "",
+    };
+    if !advice.is_empty() {
+        message.push_str("; ");
+        message.push_str(advice);
+    }
+    anyhow!(message)
+}
+
+/// Whether the object has this id or name.
+fn is_called(object: &Value, wanted: &str) -> bool {
+    ["id", "name", "username"]
+        .iter()
+        .any(|key| object.get(key).and_then(Value::as_str) == Some(wanted))
+}
+
+/// The id of an object.
+pub(crate) fn id_of(object: &Value) -> anyhow::Result<String> {
+    let id =
+        object.get("id").and_then(Value::as_str).context("the server sent an object without id")?;
+    Ok(id.to_owned())
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+/// `text` for a query or a path segment.
+pub(crate) fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(char::from(byte))
+            }
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_fields_and_what_to_do() {
+        let problem = json!({"code": "validation_failed", "detail": "see errors",
+            "errors": [{"field": "name", "code": "required", "detail": "is missing"}]});
+        let expected = "refused (422 validation_failed): see errors\n  name: is missing (required)";
+        assert_eq!(refusal(422, &problem).to_string(), expected);
+        let forbidden =
+            json!({"code": "permission_denied", "required_permission": "api_key:create"});
+        assert!(refusal(403, &forbidden).to_string().contains("it needs api_key:create"));
+    }
+
+    #[test]
+    fn names_are_encoded_for_paths_and_queries() {
+        assert_eq!(encode("finance team/ü"), "finance%20team%2F%C3%BC");
+    }
+
+    #[test]
+    fn the_server_must_be_an_http_authority() {
+        for wrong in ["https://h:1", "http://h", "h:1", "http://h:1/path"] {
+            let token = Zeroizing::new(String::new());
+            assert!(Api::new(wrong, token, None, true).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! `portcullis org`: organizations.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::json;
+
+use super::api::{Remote, show_change};
+use super::output::Column;
+
+const COLUMNS: &[Column] = &[
+    ("ID", "/id"),
+    ("NAME", "/name"),
+    ("PROFILE", "/profile"),
+    ("STATE", "/state"),
+    ("CREATED", "/created_at"),
+];
+
+/// Organizations.
+#[derive(Debug, Subcommand)]
+pub(super) enum Org {
+    /// List the organizations that the token sees.
+    List {
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Show one organization: that of --org, or the only one.
+    Show {
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Create an organization and its owner's key; needs the operator's token.
+    Create(Create),
+}
+
+/// Create an organization.
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    /// Its name.
+    name: String,
+    /// castai, aihub, zenml, dezifi or precisely.
+    #[arg(long, default_value = "castai")]
+    profile: String,
+    /// The username of its owner.
+    #[arg(long, value_name = "USERNAME")]
+    owner: String,
+    /// The e-mail address of its owner.
+    #[arg(long, value_name = "ADDRESS")]
+    owner_email: String,
+    /// Write the owner's key to this file, mode 0600, and do not show it.
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Org {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::List { remote } => remote.with_api(async |api| {
+                remote.output().list(COLUMNS, &api.list("/v1/organizations").await?)
+            }),
+            Self::Show { remote } => remote.with_api(async |api| {
+                let found = api.read(&api.org_path().await?).await?;
+                remote.output().object(found.get("organization").unwrap_or(&found))
+            }),
+            Self::Create(create) => create.run(),
+        }
+    }
+}
+
+impl Create {
+    fn run(&self) -> anyhow::Result<()> {
+        let body = json!({
+            "name": self.name,
+            "profile": self.profile,
+            "owner": { "username": self.owner, "email": self.owner_email },
+            "owner_key": { "name": "first" },
+        });
+        self.remote.with_api(async |api| {
+            let made = api.change(Method::POST, "/v1/organizations", Some(&body)).await?;
+            show_change(self.remote.output(), made, "organization", self.secret_file.as_ref())
+        })
+    }
+}

@@ -1,0 +1,460 @@
+//! The commands that serve: `up`, `control` and `gateway`. They read the configuration, put the
+//! flags over it, start the application and end it on a signal. Nothing here serves a request.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use portcullis_core::entropy::Entropy;
+use portcullis_core::time::Clock;
+use portcullis_gateway::GatewayHandle;
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Usage;
+use super::api::block_on;
+use super::demo::{self, Demo, DemoUpstream};
+use super::output::Output;
+use crate::app::{self, ADMIN_TOKEN, Addresses, Halves, OPERATOR_TOKEN, Running};
+use crate::config::sections::{Config, FeedMode};
+use crate::config::{self, Faults, Name, OptionalFile, OptionalName};
+use crate::system::{SystemClock, SystemEntropy};
+use crate::telemetry;
+
+/// How long the start line waits for the gateway half to have its first directory.
+const READY_PATIENCE: Duration = Duration::from_secs(10);
+
+const SERVE_HELP: &str = "\
+On a terminal the addresses are shown for people. Otherwise, and with --json, standard output
+begins with one line of JSON: {\"event\":\"started\",\"gateway\":\"127.0.0.1:8080\",\"control\":…,
+\"admin\":…,\"listeners\":[[\"public\",\"127.0.0.1:8080\"]]}; access records follow it.
+
+SIGINT and SIGTERM end the process after accepted requests have been answered; a second one ends
+it at once.
+
+Exit codes: 0 ended after a signal, 1 failed to start, 2 wrong usage, 78 wrong configuration.";
+
+/// Flags of all commands that serve.
+#[derive(Debug, Args)]
+struct Common {
+    /// The configuration file; flags win over it.
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Say the addresses as JSON also on a terminal.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Flags about what the gateway listens on and protects.
+#[derive(Debug, Args)]
+struct Data {
+    /// Where requests are taken [default: 127.0.0.1:8080]; port 0 picks a free port.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Where /livez, /readyz, /metrics and /admin/v1 are served [default: 127.0.0.1:9901]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<SocketAddr>,
+    /// The protected service, http://HOST:PORT. Without routes in the configuration every path
+    /// goes to it and needs a valid key.
+    #[arg(long, value_name = "URL", value_parser = upstream_authority)]
+    upstream: Option<String>,
+}
+
+/// Run control plane and gateway in one process.
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_HELP)]
+pub(super) struct Up {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    data_plane: Data,
+    /// The data directory [default: ./portcullis-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where the admin API and the feed are served [default: 127.0.0.1:7080]
+    #[arg(long, value_name = "ADDR")]
+    control: Option<SocketAddr>,
+    /// Also start a small upstream, and make an organization, a service account and a key.
+    #[arg(long, conflicts_with = "upstream")]
+    demo: bool,
+}
+
+/// Run the control plane alone.
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_HELP)]
+pub(super) struct Control {
+    #[command(flatten)]
+    common: Common,
+    /// The data directory [default: ./portcullis-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where the admin API and the feed are served [default: 127.0.0.1:7080]
+    #[arg(long, value_name = "ADDR", alias = "listen")]
+    control: Option<SocketAddr>,
+}
+
+/// Run the gateway alone.
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_HELP)]
+pub(super) struct Gateway {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    data_plane: Data,
+    /// The name of this gateway; no two may share one.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    id: Option<Name>,
+    /// http://HOST:PORT of a control plane, or file:PATH of a snapshot.
+    #[arg(long, value_name = "SOURCE", value_parser = feed_source)]
+    feed: Option<FeedSource>,
+    /// The file of the gateway token, mode 0600.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The file of the pepper with id 1, mode 0600.
+    #[arg(long, value_name = "FILE")]
+    pepper_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug)]
+enum FeedSource {
+    Control(String),
+    File(PathBuf),
+}
+
+impl Up {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let mut config = self.common.load()?;
+        if let Some(data) = self.data {
+            config.control.data_dir = data;
+        }
+        if let Some(address) = self.control {
+            config.control.listen = address;
+        }
+        self.data_plane.put_over(&mut config)?;
+        let (clock, entropy) = system();
+        let demo = if self.demo {
+            let upstream = DemoUpstream::start().context("the demo upstream cannot be started")?;
+            demo::put_over(&mut config, upstream.address())?;
+            Some(upstream)
+        } else {
+            None
+        };
+        let config = config::finish(config)?;
+        serve(&config, Halves::Both, screen(self.common.json), demo.as_ref(), (clock, entropy))
+    }
+}
+
+impl Control {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let mut config = self.common.load()?;
+        if let Some(data) = self.data {
+            config.control.data_dir = data;
+        }
+        if let Some(address) = self.control {
+            config.control.listen = address;
+        }
+        let config = config::finish(config)?;
+        serve(&config, Halves::Control, screen(self.common.json), None, system())
+    }
+}
+
+impl Gateway {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let mut config = self.common.load()?;
+        self.data_plane.put_over(&mut config)?;
+        if let Some(id) = self.id {
+            config.gateway.id = OptionalName(Some(id));
+        }
+        match self.feed {
+            Some(FeedSource::Control(url)) => {
+                config.feed.mode = FeedMode::Pull;
+                config.feed.file = OptionalFile(None);
+                config.feed.url.0 = url;
+            }
+            Some(FeedSource::File(path)) => {
+                config.feed.mode = FeedMode::File;
+                config.feed.url.0.clear();
+                config.feed.file = OptionalFile(Some(path));
+            }
+            None => {}
+        }
+        if let Some(path) = self.token_file {
+            config.feed.token_file = OptionalFile(Some(path));
+        }
+        if let Some(path) = self.pepper_file {
+            config.keys.peppers = vec![config::pepper_file(&path)?];
+        }
+        let config = config::finish(config)?;
+        serve(&config, Halves::Gateway, screen(self.common.json), None, system())
+    }
+}
+
+impl Common {
+    fn load(&self) -> Result<Config, Faults> {
+        config::load(self.config.as_deref(), &config::environment())
+    }
+}
+
+impl Data {
+    /// Flags win over the file. A flag that cannot know which of several it means is refused.
+    fn put_over(&self, config: &mut Config) -> anyhow::Result<()> {
+        if let Some(address) = self.listen {
+            match config.listeners.as_mut_slice() {
+                [only] => only.address = address,
+                several => return Err(ambiguous("--listen", "listeners", several.len())),
+            }
+        }
+        if let Some(address) = self.admin {
+            config.admin.address = address;
+        }
+        if let Some(host) = &self.upstream {
+            match config.upstreams.as_mut_slice() {
+                [] => config.upstreams.push(config::upstream("upstream", host)?),
+                [only] => only.addresses = vec![config::upstream_address(host)?],
+                several => return Err(ambiguous("--upstream", "upstreams", several.len())),
+            }
+            if let (true, Some(upstream)) = (config.routes.is_empty(), config.upstreams.first()) {
+                config.routes = vec![config::route_everything(&upstream.name)?];
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ambiguous(flag: &str, section: &str, count: usize) -> anyhow::Error {
+    Usage(format!("{flag}: the configuration has {count} [[{section}]]; change them there")).into()
+}
+
+type System = (Arc<dyn Clock>, Arc<dyn Entropy>);
+
+fn system() -> System {
+    (Arc::new(SystemClock::new()), Arc::new(SystemEntropy))
+}
+
+/// Starts the application, says where it is, and waits for its end.
+fn serve(
+    config: &Config,
+    halves: Halves,
+    screen: Output,
+    demo_upstream: Option<&DemoUpstream>,
+    (clock, entropy): System,
+) -> anyhow::Result<()> {
+    telemetry::start(&config.log, config.control.log)?;
+    for warning in config::warnings(config) {
+        tracing::warn!("{warning}");
+    }
+    let bound = app::build(config, halves, &clock, &entropy)?;
+    let first_start = bound.first_start();
+    let running = bound.run()?;
+    block_on(async move {
+        let mut signals = Signals::new()?;
+        let told = tokio::select! {
+            told = tell(config, &running, first_start, demo_upstream, screen) => told,
+            () = signals.next() => Ok(()),
+        };
+        if told.is_ok() {
+            let (drain_asked, control_ended) = (running.drain_asked(), running.control_ended());
+            tokio::select! {
+                () = signals.next() => tracing::info!("a signal asks for the end: draining"),
+                () = drain_asked.cancelled() => {}
+                () = control_ended.cancelled() => {
+                    tracing::error!("the control plane ended by itself: draining");
+                }
+            }
+        }
+        told.and(drain(running, signals).await)
+    })
+}
+
+/// Ends the application; a further signal ends the process before that.
+async fn drain(running: Running, mut signals: Signals) -> anyhow::Result<()> {
+    let (sender, finished) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("drain".to_owned())
+        // The receiver is gone when a second signal has ended the waiting.
+        .spawn(move || sender.send(running.drain()).unwrap_or_default())
+        .context("the drain cannot be started")?;
+    tokio::select! {
+        result = finished => result.context("the drain panicked")?,
+        () = signals.next() => anyhow::bail!("ended by a second signal, before the drain was over"),
+    }
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
+        let terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
+        Ok(Self { interrupt, terminate })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Says where the application is, as soon as a request can be decided.
+async fn tell(
+    config: &Config,
+    running: &Running,
+    first_start: bool,
+    demo_upstream: Option<&DemoUpstream>,
+    screen: Output,
+) -> anyhow::Result<()> {
+    let addresses = running.addresses();
+    if let (Some(gateway), Some(_)) = (running.gateway(), addresses.control) {
+        // A gateway on its own says its address at once: its control plane may be down.
+        let ready = tokio::time::timeout(READY_PATIENCE, until_ready(&gateway)).await;
+        if ready.is_err() {
+            tracing::warn!(failing = ?gateway.status().failing, "the gateway is not ready yet");
+        }
+    }
+    let demo = match demo_upstream {
+        Some(_) => Some(demo::prepare(addresses, &config.control.data_dir).await?),
+        None => None,
+    };
+    if screen.is_json() {
+        return screen.json(&start_line(addresses, demo.as_ref()));
+    }
+    screen.line(&banner(config, addresses, first_start, demo.as_ref()))
+}
+
+async fn until_ready(gateway: &GatewayHandle) {
+    while !gateway.status().ready {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The start line for programs.
+fn start_line(addresses: &Addresses, demo: Option<&Demo>) -> serde_json::Value {
+    let first = addresses.listeners.first().map(|(_, address)| address);
+    let mut line = json!({
+        "event": "started",
+        "pid": std::process::id(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "gateway": first,
+        "control": addresses.control,
+        "admin": addresses.admin,
+        "listeners": addresses.listeners,
+    });
+    if let (Some(demo), Some(line)) = (demo, line.as_object_mut()) {
+        line.insert("demo".to_owned(), demo.to_json());
+    }
+    line
+}
+
+/// The start lines for people.
+fn banner(
+    config: &Config,
+    addresses: &Addresses,
+    first_start: bool,
+    demo: Option<&Demo>,
+) -> String {
+    let mut lines = vec![format!("Portcullis {} is up.", env!("CARGO_PKG_VERSION"))];
+    for (name, address) in &addresses.listeners {
+        lines.push(format!("  requests    http://{address}  (listener {name})"));
+    }
+    if let Some(address) = addresses.control {
+        lines.push(format!("  admin API   http://{address}"));
+    }
+    if let Some(address) = addresses.admin {
+        lines.push(format!("  operations  http://{address}/readyz  /metrics  /admin/v1/status"));
+    }
+    if addresses.control.is_some() {
+        let directory = config.control.data_dir.display();
+        lines.push(format!("  data        {directory}"));
+        if first_start {
+            lines.push(format!(
+                "First start: the owner's token is in {directory}/{ADMIN_TOKEN}, the installation \
+                 operator's in {directory}/{OPERATOR_TOKEN}."
+            ));
+        }
+    }
+    match demo {
+        Some(demo) => lines.push(demo.to_string()),
+        None if !addresses.listeners.is_empty() && config.routes.is_empty() => lines.push(
+            "No routes: every request is answered 404. Name a service with --upstream URL, or \
+             write [[routes]] into a file for --config."
+                .to_owned(),
+        ),
+        None => {}
+    }
+    lines.push("Ctrl-C ends it.".to_owned());
+    lines.join("\n")
+}
+
+/// People get text on a terminal, programs JSON anywhere else.
+fn screen(json: bool) -> Output {
+    Output::new(json || !std::io::stdout().is_terminal())
+}
+
+/// `http://HOST:PORT`, the port 80 by default, or `HOST:PORT`.
+fn upstream_authority(text: &str) -> Result<String, String> {
+    let authority = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    let with_port = format!("{authority}:80");
+    if config::is_authority(authority) {
+        Ok(authority.to_owned())
+    } else if text.starts_with("http://") && config::is_authority(&with_port) {
+        Ok(with_port)
+    } else {
+        Err("allowed: http://HOST:PORT without a path".to_owned())
+    }
+}
+
+fn name(text: &str) -> Result<Name, String> {
+    Name::parse(text).ok_or_else(|| {
+        "allowed: 1 to 63 letters, digits, `.`, `_` and `-`, first a letter or digit".to_owned()
+    })
+}
+
+fn feed_source(text: &str) -> Result<FeedSource, String> {
+    if let Some(path) = text.strip_prefix("file:").filter(|path| !path.is_empty()) {
+        return Ok(FeedSource::File(PathBuf::from(path)));
+    }
+    let url = text.trim_end_matches('/');
+    if url.strip_prefix("http://").is_some_and(config::is_authority) {
+        return Ok(FeedSource::Control(url.to_owned()));
+    }
+    Err("allowed: http://HOST:PORT of a control plane, or file:PATH of a snapshot".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_is_an_authority_with_a_port() {
+        assert_eq!(upstream_authority("http://127.0.0.1:3000/").as_deref(), Ok("127.0.0.1:3000"));
+        assert_eq!(upstream_authority("api.internal:80").as_deref(), Ok("api.internal:80"));
+        assert_eq!(upstream_authority("http://api.internal").as_deref(), Ok("api.internal:80"));
+        for wrong in ["https://h:1", "http://h:1/path", "h", "http://", "h:0", "h:65536"] {
+            assert!(upstream_authority(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_start_line_names_what_runs() {
+        let addresses = Addresses {
+            listeners: vec![("public".to_owned(), ([127, 0, 0, 1], 8080).into())],
+            control: None,
+            admin: Some(([127, 0, 0, 1], 9901).into()),
+        };
+        let line = start_line(&addresses, None);
+        assert_eq!(line["event"], "started");
+        assert_eq!(line["gateway"], "127.0.0.1:8080");
+        assert_eq!(line["control"], serde_json::Value::Null);
+        assert_eq!(line["admin"], "127.0.0.1:9901");
+    }
+}

@@ -1,0 +1,181 @@
+//! What the process is told: one TOML file, the environment over it, built-in defaults under it.
+//! Everything that is wrong is reported at once; nothing half-read ever leaves this module.
+
+mod built_in;
+mod check;
+mod domain;
+mod fault;
+mod kinds;
+mod plane;
+mod reference;
+pub mod sections;
+mod setting;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+pub use built_in::{pepper_file, route_everything, route_requiring, upstream, upstream_address};
+pub use check::warnings;
+pub use domain::{decode_public_key, is_authority};
+pub use fault::{Fault, Faults, Place};
+pub use kinds::{Name, OptionalFile, OptionalName};
+pub use plane::{control_settings, gateway_settings};
+pub use reference::{effective, reference};
+pub use sections::Config;
+
+use setting::{Key, Reader, Setting, Shape, line_of};
+
+/// The largest configuration file that is read.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// The variables `PORTCULLIS__…` of the process.
+#[expect(clippy::disallowed_methods, reason = "the environment is configuration")]
+pub fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| {
+            let name = name.into_string().ok().filter(|name| name.starts_with("PORTCULLIS__"))?;
+            // A value that is not UTF-8 stays recognisable as wrong for every kind of key.
+            Some((name, value.to_string_lossy().into_owned()))
+        })
+        .collect()
+}
+
+/// Reads the configuration of `file`, or the defaults without one, with `environment` over it.
+///
+/// # Errors
+///
+/// Every fault of the file and of the environment.
+pub fn load(file: Option<&Path>, environment: &BTreeMap<String, String>) -> Result<Config, Faults> {
+    let text = match file {
+        Some(path) => read_text(path).map_err(|what| Faults::of_file(path, what))?,
+        None => String::new(),
+    };
+    let base = file.and_then(Path::parent).unwrap_or(Path::new(""));
+    parse(&text, base, environment)
+        .map_err(|faults| Faults { file: file.map(Path::to_path_buf), faults })
+}
+
+/// Reads the configuration in `text`; relative paths in it start at `base`.
+///
+/// # Errors
+///
+/// Every fault, in the order of the sections.
+pub fn parse(
+    text: &str,
+    base: &Path,
+    environment: &BTreeMap<String, String>,
+) -> Result<Config, Vec<Fault>> {
+    let (document, syntax) = DeTable::parse_recoverable(text);
+    if !syntax.is_empty() {
+        return Err(syntax.iter().map(|error| syntax_fault(text, error)).collect());
+    }
+    let span = document.span();
+    let document = document.into_inner();
+    let mut faults = Vec::new();
+    let mut used = BTreeSet::new();
+    let value = Spanned::new(span.clone(), DeValue::Table(document.clone()));
+    let mut reader = Reader::new(text, base, environment, &mut used, &mut faults);
+    let config = Config::read(&value, &mut reader);
+    refuse_unused(environment, &used, &mut faults);
+    if let Some(config) = config.filter(|_| faults.is_empty()) {
+        let contradictions = check::contradictions(&config);
+        return if contradictions.is_empty() { Ok(config) } else { Err(contradictions) };
+    }
+    faults.extend(contradictions_of_the_rest(document, span, text, base, environment, &faults));
+    Err(faults)
+}
+
+/// What contradicts itself in the sections that could be read, when others could not: those are
+/// left at their defaults. Says nothing when a list that others refer to could not be read.
+fn contradictions_of_the_rest(
+    document: DeTable<'_>,
+    span: std::ops::Range<usize>,
+    text: &str,
+    base: &Path,
+    environment: &BTreeMap<String, String>,
+    faults: &[Fault],
+) -> Vec<Fault> {
+    let broken: BTreeSet<&str> =
+        faults.iter().map(|fault| fault.key.split(['.', '[']).next().unwrap_or_default()).collect();
+    if ["listeners", "upstreams", "routes"].iter().any(|list| broken.contains(list)) {
+        return Vec::new();
+    }
+    let whole = document.into_iter().filter(|(name, _)| !broken.contains(&**name.get_ref()));
+    let document: DeTable<'_> = whole.collect();
+    let environment: BTreeMap<String, String> = environment
+        .iter()
+        .filter(|(name, _)| {
+            !broken.iter().any(|key| name.starts_with(&setting::environment_name(key)))
+        })
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    let (mut used, mut again) = (BTreeSet::new(), Vec::new());
+    let value = Spanned::new(span, DeValue::Table(document));
+    let mut reader = Reader::new(text, base, &environment, &mut used, &mut again);
+    let config = Config::read(&value, &mut reader);
+    config.map(|config| check::contradictions(&config)).unwrap_or_default()
+}
+
+/// Checks a configuration once more after flags were put over it.
+///
+/// # Errors
+///
+/// Every contradiction.
+pub fn finish(config: Config) -> Result<Config, Faults> {
+    let faults = check::contradictions(&config);
+    if faults.is_empty() { Ok(config) } else { Err(Faults { file: None, faults }) }
+}
+
+/// The value of one variable of the process, if it is UTF-8.
+#[expect(clippy::disallowed_methods, reason = "the environment is configuration")]
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let size = std::fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?.len();
+    if size > MAX_FILE_BYTES {
+        return Err(format!("holds {size} bytes; allowed: at most {MAX_FILE_BYTES}"));
+    }
+    let bytes = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let offset = error.utf8_error().valid_up_to();
+        format!("is not UTF-8 from byte {offset} on; allowed: a TOML file in UTF-8")
+    })
+}
+
+fn syntax_fault(text: &str, error: &toml::de::Error) -> Fault {
+    let place = error.span().map_or(Place::BuiltIn, |span| Place::Line(line_of(text, span.start)));
+    Fault { key: String::new(), what: format!("not TOML: {}", error.message()), place }
+}
+
+fn refuse_unused(
+    environment: &BTreeMap<String, String>,
+    used: &BTreeSet<String>,
+    faults: &mut Vec<Fault>,
+) {
+    for name in environment.keys().filter(|name| !used.contains(*name)) {
+        let words: Vec<String> = name.split("__").skip(1).map(|word| word.to_lowercase()).collect();
+        let section =
+            Config::KEYS.iter().find(|key| Some(key.name) == words.first().map(String::as_str));
+        let what = match section.map(|section| (section.shape)()) {
+            Some(Shape::Section(keys)) => format!("unknown key; allowed: {}", key_names(keys)),
+            Some(Shape::Sections(_) | Shape::Value) => {
+                "a list of tables cannot be set by a variable; write it in the file".to_owned()
+            }
+            None => format!("unknown section; allowed: {}", key_names(Config::KEYS)),
+        };
+        faults.push(Fault { key: words.join("."), what, place: Place::Environment(name.clone()) });
+    }
+}
+
+fn key_names(keys: &[Key]) -> String {
+    let names: Vec<&str> = keys.iter().map(|key| key.name).collect();
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests;
