@@ -241,7 +241,9 @@ mod tests {
 
     #[test]
     fn whoever_fails_to_prove_possession_gets_one_and_the_same_answer() {
-        for reason in DenyReason::ALL.iter().filter(|reason| reason.problem().code == "invalid_token") {
+        for reason in
+            DenyReason::ALL.iter().filter(|reason| reason.problem().code == "invalid_token")
+        {
             assert_eq!(reason.challenge(), Challenge::InvalidToken, "{}", reason.label());
             assert_eq!(reason.after(), After::Keep, "{}", reason.label());
         }

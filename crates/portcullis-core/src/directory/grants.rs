@@ -1,7 +1,7 @@
 //! Grants as numbers: permissions are interned once, off the request path, so that a request
 //! compares integers. Lists that many accounts share are stored once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::access::{MANAGEMENT_TYPES, Pattern as PatternText, Permission};
@@ -86,9 +86,12 @@ pub(super) struct Point {
     pub(super) below: Patterns,
 }
 
-/// An account's own points and the sets it names, shared by all accounts with the same.
+/// An account's organization, its own points and the sets it names, shared by all accounts with
+/// the same.
 #[derive(PartialEq, Eq, Hash, Default)]
 pub(super) struct Access {
+    /// Organization index.
+    pub(super) org: u32,
     pub(super) points: Box<[Point]>,
     /// Set indices.
     pub(super) sets: Box<[u32]>,
@@ -106,14 +109,14 @@ pub(super) fn decide<'p>(points: &'p [Point], chain: &[u32]) -> Option<&'p Patte
 pub struct Symbols {
     names: HashMap<Box<str>, u32>,
     roles: HashMap<Box<str>, u32>,
-    shared: HashSet<Arc<Access>>,
+    accesses: HashMap<Arc<Access>, u32>,
 }
 
 impl Symbols {
     pub(super) fn new() -> Self {
         let names = MANAGEMENT_TYPES.iter().zip(1..);
         let names = names.map(|(management, number)| (management.name.into(), number));
-        Self { names: names.collect(), roles: HashMap::new(), shared: HashSet::new() }
+        Self { names: names.collect(), roles: HashMap::new(), accesses: HashMap::new() }
     }
 
     /// Interns the permission that a route requires.
@@ -155,17 +158,17 @@ impl Symbols {
         number(&mut self.roles, id)
     }
 
-    pub(super) fn share(&mut self, access: Access) -> Arc<Access> {
-        if let Some(shared) = self.shared.get(&access) {
-            return Arc::clone(shared);
+    /// The number of an access, and the access itself if it is new. Numbers of accesses that no
+    /// account has any more are not given out again: views may still name them.
+    pub(super) fn access(&mut self, access: Access) -> (u32, Option<Arc<Access>>) {
+        if let Some(number) = self.accesses.get(&access) {
+            return (*number, None);
         }
-        // Lists that no account uses any more go when there are as many as could be of use.
-        if self.shared.len() == self.shared.capacity() {
-            self.shared.retain(|access| Arc::strong_count(access) > 1);
-        }
+        // 0 is the access of accounts that were named but never described.
+        let number = u32::try_from(self.accesses.len() + 1).unwrap_or(u32::MAX);
         let access = Arc::new(access);
-        self.shared.insert(Arc::clone(&access));
-        access
+        self.accesses.insert(Arc::clone(&access), number);
+        (number, Some(access))
     }
 
     fn any(&mut self, text: &str) -> u32 {

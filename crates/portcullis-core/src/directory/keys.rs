@@ -6,6 +6,7 @@
 //! and one block per level (about 45 KiB at any size), a copy of the whole table is one reference
 //! count. Numbers: ADR 0012 and `benches/verify`.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use crate::feed::RecordSum;
@@ -268,6 +269,17 @@ impl KeyTable {
         match shard.place(hash, self.bits) {
             Place::Taken(at) => shard.slots.get(at),
             Place::Vacant(_) => None,
+        }
+    }
+
+    /// Asks memory for where a key would be, without waiting for the answer. A safe stand-in for a
+    /// prefetch: loads that no branch depends on.
+    pub(super) fn touch(&self, id: KeyId) {
+        let hash = self.mixer.hash(id);
+        let Some(shard) = self.shard(hash) else { return };
+        let start = start_of(hash, self.bits, shard.span as usize);
+        for ahead in [start, start + 2] {
+            black_box(shard.slots.get(ahead).map(|slot| slot.hash));
         }
     }
 

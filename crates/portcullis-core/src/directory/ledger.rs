@@ -2,9 +2,11 @@
 //! reported; a tombstone outlives every snapshot; nothing un-revokes.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hashbrown::HashTable;
 use serde_json::Value;
 
 use crate::feed::{
@@ -19,7 +21,7 @@ use super::extra::KeyExtra;
 use super::grants::{Access, Patterns, Point, Symbols, number};
 use super::keys::{Entry, MAX_PEPPER, Staged};
 use super::{
-    Account, Block, Blocked, Directory, KeyTable, MAX_CHAIN, Mixer, Node, Org, Places, Presence, Slab,
+    Account, Block, Blocked, Directory, Identity, KeyTable, MAX_CHAIN, Mixer, Node, Org, Places, Presence, Slab,
     Standing,
 };
 
@@ -97,7 +99,9 @@ pub struct Ledger {
     live: Directory,
     digest: StateDigest,
     symbols: Symbols,
-    accounts: HashMap<Bytes, u32>,
+    /// Account indices, hashed and compared by the ids in the view's identities.
+    accounts: HashTable<u32>,
+    hasher: foldhash::fast::RandomState,
     /// Share of the state digest of each account, 0 where it has no record.
     account_sums: Vec<RecordSum>,
     orgs: HashMap<Box<str>, u32>,
@@ -111,7 +115,7 @@ pub struct Ledger {
 
 /// A record that was read and can be applied.
 enum Prepared {
-    Account(u32, Account),
+    Account(u32, Account, Identity),
     Block(Block),
     /// Kinds that concern later features: kept in the digest, not looked at.
     Opaque,
@@ -131,7 +135,9 @@ impl Ledger {
                 position: Position::default(),
                 keys: KeyTable::new(mixer),
                 accounts: Slab::new(),
-                orgs: Slab::new(),
+                accesses: nobody(),
+                identities: Slab::new(),
+                orgs: none(),
                 nodes: Slab::new(),
                 places: Places::new(),
                 roles: Slab::new(),
@@ -140,9 +146,11 @@ impl Ledger {
             },
             digest: StateDigest::default(),
             symbols: Symbols::new(),
-            accounts: HashMap::new(),
+            accounts: HashTable::new(),
+            hasher: foldhash::fast::RandomState::default(),
             account_sums: Vec::new(),
-            orgs: HashMap::new(),
+            // No organization has an empty id: number 0 is the one that is always absent.
+            orgs: HashMap::from([("".into(), 0)]),
             sets: HashMap::new(),
             sums: HashMap::new(),
             counts: Counts::default(),
@@ -244,7 +252,7 @@ impl Ledger {
                 Kind::Key => self.stage_key(&id, &record, sum, &mut staged, &mut outcome.held),
                 _ => self.prepare(kind, &id, &record).map(|found| {
                     let slot = match &found {
-                        Prepared::Account(index, _) => Some(*index as usize),
+                        Prepared::Account(index, ..) => Some(*index as usize),
                         _ => None,
                     };
                     if self.is_dead(&found) {
@@ -306,7 +314,10 @@ impl Ledger {
             position,
             keys: self.live.keys.clone(),
             accounts: Slab::new(),
-            orgs: Slab::new(),
+            accesses: self.live.accesses.clone(),
+            // Indices are found by these ids, so they stay; without an account they mean nothing.
+            identities: self.live.identities.clone(),
+            orgs: none(),
             nodes: Slab::new(),
             places: self.live.places.clone(),
             roles: Slab::new(),
@@ -315,8 +326,8 @@ impl Ledger {
         };
         let old = std::mem::replace(&mut self.live, fresh);
         for (account, index) in old.accounts.iter().zip(0..) {
-            if account.presence == Presence::Revoked {
-                *self.live.accounts.entry(index) = account.clone();
+            if account.presence() == Presence::Revoked {
+                *self.live.accounts.entry(index) = *account;
             }
         }
         self.keep_refused(&outcome.refused, &old);
@@ -345,10 +356,10 @@ impl Ledger {
         for Refused { kind, id, .. } in refused {
             match kind {
                 Kind::Account => {
-                    if let Some(&index) = self.accounts.get(id.as_bytes())
+                    if let Some(index) = self.find_account(id)
                         && let Some(account) = old.accounts.get(index)
                     {
-                        *self.live.accounts.entry(index) = account.clone();
+                        *self.live.accounts.entry(index) = *account;
                     }
                 }
                 Kind::Org => {
@@ -415,8 +426,9 @@ impl Ledger {
     /// Whether a record would bring back a revoked account.
     fn is_dead(&self, found: &Prepared) -> bool {
         match found {
-            Prepared::Account(index, _) => {
-                self.live.accounts.get(*index).is_some_and(|old| old.presence == Presence::Revoked)
+            Prepared::Account(index, ..) => {
+                let old = self.live.accounts.get(*index);
+                old.is_some_and(|old| old.presence() == Presence::Revoked)
             }
             Prepared::Block(_)
             | Prepared::Opaque
@@ -520,9 +532,8 @@ impl Ledger {
             Kind::Account => {
                 let index = self.account_index(id);
                 let account = self.live.accounts.entry(index);
-                self.dead_accounts += usize::from(account.presence != Presence::Revoked);
-                account.presence = Presence::Revoked;
-                account.access = None;
+                self.dead_accounts += usize::from(account.presence() != Presence::Revoked);
+                *account = Account::new(Presence::Revoked, account.access());
                 Ok(true)
             }
             Kind::Block
@@ -539,7 +550,7 @@ impl Ledger {
     /// Takes the record that is live under this name out of digest and counts.
     fn count_out(&mut self, kind: Kind, id: &str) {
         let key = if kind == Kind::Key { id.parse().ok() } else { None };
-        let account = if kind == Kind::Account { self.accounts.get(id.as_bytes()) } else { None };
+        let account = if kind == Kind::Account { self.find_account(id) } else { None };
         let mut sum = RecordSum::default();
         if let Some(key) = key {
             sum = self.live.keys.sum(key).unwrap_or_default();
@@ -547,7 +558,7 @@ impl Ledger {
                 self.live.keys.set_sum(key, RecordSum::default());
             }
         }
-        if let Some(slot) = account.and_then(|&index| self.account_sums.get_mut(index as usize)) {
+        if let Some(slot) = account.and_then(|index| self.account_sums.get_mut(index as usize)) {
             sum = std::mem::take(slot);
         }
         if sum == RecordSum::default() {
@@ -574,7 +585,10 @@ impl Ledger {
 
     fn settle(&mut self, found: Prepared) {
         match found {
-            Prepared::Account(index, account) => *self.live.accounts.entry(index) = account,
+            Prepared::Account(index, account, identity) => {
+                *self.live.accounts.entry(index) = account;
+                *self.live.identities.entry(index) = identity;
+            }
             Prepared::Block(block) => {
                 let others = self.live.blocks.iter().filter(|other| other.id != block.id);
                 self.live.blocks = others.cloned().chain([block.clone()]).collect();
@@ -609,7 +623,7 @@ impl Ledger {
     fn prepare(&mut self, kind: Kind, id: &str, record: &Value) -> Result<Prepared, RecordFault> {
         match kind {
             Kind::Account => self.prepare_account(id, record),
-            Kind::Block => prepare_block(id, record),
+            Kind::Block => self.prepare_block(id, record),
             Kind::Org => self.prepare_org(id, record),
             Kind::Resource => self.prepare_resource(id, record),
             Kind::Role => {
@@ -630,6 +644,9 @@ impl Ledger {
     }
 
     fn prepare_org(&mut self, id: &str, record: &Value) -> Result<Prepared, RecordFault> {
+        if id.is_empty() {
+            return Err(RecordFault::at("id", "not empty"));
+        }
         let record: OrgRecord = read(record, &[])?;
         let presence = match record.state {
             OrgState::Active => Presence::Active,
@@ -669,20 +686,25 @@ impl Ledger {
         let record: AccountRecord = read(record, &[])?;
         let points = self.points(&record.org, "grants", &record.grants)?;
         let sets = record.sets.iter().map(|set| number(&mut self.sets, set)).collect();
-        let access = self.symbols.share(Access { points: points.into(), sets });
+        let org = self.org_index(&record.org);
+        let (number, fresh) = self.symbols.access(Access { org, points: points.into(), sets });
+        if number > Account::MAX_ACCESS {
+            return Err(RecordFault::at("grants", "too many different grants for one gateway"));
+        }
+        if let Some(access) = fresh {
+            *self.live.accesses.entry(number) = Some(access);
+        }
+        let presence = match record.state {
+            State::Active => Presence::Active,
+            State::Inactive => Presence::Inactive,
+        };
         let mut text = Vec::from(id);
         percent_encode(record.name.as_deref().unwrap_or_default(), &mut text);
-        let account = Account {
+        let identity = Identity {
             text: Bytes::from(text.into_boxed_slice()),
             id_len: u32::try_from(id.len()).unwrap_or(u32::MAX),
-            org: self.org_index(&record.org),
-            access: Some(access),
-            presence: match record.state {
-                State::Active => Presence::Active,
-                State::Inactive => Presence::Inactive,
-            },
         };
-        Ok(Prepared::Account(self.account_index(id), account))
+        Ok(Prepared::Account(self.account_index(id), Account::new(presence, number), identity))
     }
 
     fn prepare_key(&mut self, id: &str, record: &Value) -> Result<(KeyId, Entry), RecordFault> {
@@ -715,6 +737,22 @@ impl Ledger {
         Ok((key, entry))
     }
 
+    fn prepare_block(&mut self, id: &str, record: &Value) -> Result<Prepared, RecordFault> {
+        let BlockRecord { matches, until_ms } = read(record, &[])?;
+        let what = match matches {
+            BlockMatch::Account(id) => Blocked::Account(self.account_index(&id)),
+            BlockMatch::Key(id) => {
+                Blocked::Key(id.parse().map_err(|error| RecordFault::at("match.key", error))?)
+            }
+            BlockMatch::Org(id) => Blocked::Org(id.into()),
+            BlockMatch::Prefix(prefix) => Blocked::Prefix(prefix.into()),
+            BlockMatch::Source(range) => Blocked::Source(
+                range.parse().map_err(|error| RecordFault::at("match.source", error))?,
+            ),
+        };
+        Ok(Prepared::Block(Block { id: id.into(), what, until: until_ms.map(WallMs) }))
+    }
+
     fn points(
         &mut self,
         org: &str,
@@ -744,18 +782,43 @@ impl Ledger {
         number(&mut self.orgs, id)
     }
 
+    fn find_account(&self, id: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(id.as_bytes());
+        self.accounts.find(hash, |&index| self.live.account_id(index) == id.as_bytes()).copied()
+    }
+
     fn account_index(&mut self, id: &str) -> u32 {
-        if let Some(index) = self.accounts.get(id.as_bytes()) {
-            return *index;
+        if let Some(index) = self.find_account(id) {
+            return index;
         }
         let index = u32::try_from(self.accounts.len()).unwrap_or(u32::MAX);
-        let id = Bytes::copy_from_slice(id.as_bytes());
-        self.accounts.insert(id, index);
+        *self.live.identities.entry(index) = Identity {
+            text: Bytes::copy_from_slice(id.as_bytes()),
+            id_len: u32::try_from(id.len()).unwrap_or(u32::MAX),
+        };
+        let (live, hasher) = (&self.live, &self.hasher);
+        let rehash = |&index: &u32| hasher.hash_one(live.account_id(index));
+        self.accounts.insert_unique(hasher.hash_one(id.as_bytes()), index, rehash);
         index
     }
 }
 
 const TREE: &str = "parent: a known place that is not below this one, at most 16 levels deep";
+
+/// The access of accounts that keys or revocations named before any record described them: of an
+/// organization that has none.
+fn nobody() -> Slab<Option<Arc<Access>>> {
+    let mut accesses = Slab::new();
+    *accesses.entry(0) = Some(Arc::new(Access::default()));
+    accesses
+}
+
+/// Organizations before any was described: number 0 exists, and is absent.
+fn none() -> Slab<Org> {
+    let mut orgs = Slab::new();
+    *orgs.entry(0) = Org::default();
+    orgs
+}
 
 /// A tombstone of a key that was never seen.
 const GRAVE: Entry = Entry {
@@ -777,22 +840,6 @@ fn is_place(text: &str) -> bool {
     text == "org" || text.split_once('/').is_some_and(|(kind, name)| {
         !kind.is_empty() && !name.is_empty() && text.len() <= 256
     })
-}
-
-fn prepare_block(id: &str, record: &Value) -> Result<Prepared, RecordFault> {
-    let BlockRecord { matches, until_ms } = read(record, &[])?;
-    let what = match matches {
-        BlockMatch::Account(id) => Blocked::Account(id.into()),
-        BlockMatch::Key(id) => {
-            Blocked::Key(id.parse().map_err(|error| RecordFault::at("match.key", error))?)
-        }
-        BlockMatch::Org(id) => Blocked::Org(id.into()),
-        BlockMatch::Prefix(prefix) => Blocked::Prefix(prefix.into()),
-        BlockMatch::Source(range) => Blocked::Source(
-            range.parse().map_err(|error| RecordFault::at("match.source", error))?,
-        ),
-    };
-    Ok(Prepared::Block(Block { id: id.into(), what, until: until_ms.map(WallMs) }))
 }
 
 /// Percent-encodes everything a header value of ours may not hold (RFC 3986 section 2.1).

@@ -51,14 +51,39 @@ enum Presence {
     Revoked,
 }
 
+/// What a decision needs of an account, in four bytes: its presence and which [`Access`] it has.
+/// A million of them fit a core's own cache.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Default)]
+struct Account(u32);
+
+impl Account {
+    /// Most distinct accesses there can be.
+    const MAX_ACCESS: u32 = (1 << 30) - 1;
+
+    fn new(presence: Presence, access: u32) -> Self {
+        Self((access.min(Self::MAX_ACCESS) << 2) | presence as u32)
+    }
+
+    fn presence(self) -> Presence {
+        match self.0 & 3 {
+            0 => Presence::Absent,
+            1 => Presence::Active,
+            2 => Presence::Inactive,
+            _ => Presence::Revoked,
+        }
+    }
+
+    fn access(self) -> u32 {
+        self.0 >> 2
+    }
+}
+
+/// What the upstream is told of an account: read only once a request is admitted.
 #[derive(Clone, Default)]
-struct Account {
-    /// Id, then the name as the upstream is told it (percent-encoded).
+struct Identity {
+    /// Id, then the name (percent-encoded).
     text: Bytes,
     id_len: u32,
-    org: u32,
-    access: Option<Arc<Access>>,
-    presence: Presence,
 }
 
 #[derive(Clone, Default)]
@@ -89,7 +114,8 @@ struct Block {
 
 #[derive(Clone, PartialEq, Eq)]
 enum Blocked {
-    Account(Box<str>),
+    /// Account index.
+    Account(u32),
     Key(KeyId),
     Org(Box<str>),
     Prefix(Box<str>),
@@ -101,7 +127,9 @@ enum Blocked {
 pub struct Directory {
     position: Position,
     keys: KeyTable,
-    accounts: Slab<Account>,
+    accounts: Slab<Account, 10>,
+    accesses: Slab<Option<Arc<Access>>>,
+    identities: Slab<Identity>,
     orgs: Slab<Org>,
     nodes: Slab<Node>,
     /// `<org>:<kind>/<ref>` → node index.
@@ -158,7 +186,7 @@ pub struct Principal<'d> {
     directory: &'d Directory,
     slot: &'d Slot,
     key: KeyId,
-    account: &'d Account,
+    access: &'d Access,
     org: &'d Org,
 }
 
@@ -190,7 +218,8 @@ struct Claim<'d> {
     directory: &'d Directory,
     slot: &'d Slot,
     key: KeyId,
-    account: &'d Account,
+    account: Account,
+    access: &'d Access,
     org: &'d Org,
     prefix: Option<Prefix>,
     peer: Option<IpAddr>,
@@ -206,7 +235,7 @@ const CHECKS: [Check; 9] = [
         Standing::Revoked => Err(DenyReason::KeyRevoked),
         Standing::Active | Standing::Inactive => Ok(()),
     }),
-    ("account is not revoked", |claim| match claim.account.presence {
+    ("account is not revoked", |claim| match claim.account.presence() {
         Presence::Revoked => Err(DenyReason::SaRevoked),
         Presence::Absent | Presence::Active | Presence::Inactive => Ok(()),
     }),
@@ -228,7 +257,7 @@ const CHECKS: [Check; 9] = [
             Some(_) | None => Ok(()),
         }
     }),
-    ("account is active", |claim| match claim.account.presence {
+    ("account is active", |claim| match claim.account.presence() {
         Presence::Active => Ok(()),
         Presence::Absent | Presence::Inactive | Presence::Revoked => Err(DenyReason::SaInactive),
     }),
@@ -268,11 +297,18 @@ impl Directory {
         now: WallMs,
         peppers: &PepperRing,
     ) -> Result<Principal<'d>, Refusal> {
+        // The slot is on its way from memory while the digest is computed: nothing here waits for
+        // it, so that both take the time of the slower one.
+        self.keys.touch(presented.id());
+        let current = peppers.current();
+        let mut digest = presented.digest(current);
         let slot = self.keys.find(presented.id());
         let previous = slot.and_then(|slot| slot.extra.as_ref()?.previous.as_ref());
-        let version = slot.map_or_else(|| peppers.current().version(), Slot::pepper);
+        let version = slot.map_or(current.version(), Slot::pepper);
         let pepper = peppers.find(version);
-        let digest = presented.digest(pepper.unwrap_or_else(|| peppers.current()));
+        if let Some(older) = pepper.filter(|_| version != current.version()) {
+            digest = presented.digest(older);
+        }
         let is_current = digest.matches(&slot.map_or(Digest::DUMMY, Slot::digest));
         let is_previous = match previous.filter(|previous| previous.pepper != version) {
             None => digest.matches(&previous.map_or(Digest::DUMMY, |previous| previous.digest)),
@@ -305,13 +341,15 @@ impl Directory {
     }
 
     fn claim<'d>(&'d self, slot: &'d Slot, key: KeyId) -> Option<Claim<'d>> {
-        let account = self.accounts.get(slot.account)?;
-        let org = self.orgs.get(account.org)?;
+        let account = *self.accounts.get(slot.account)?;
+        let access = self.accesses.get(account.access())?.as_deref()?;
+        let org = self.orgs.get(access.org)?;
         Some(Claim {
             directory: self,
             slot,
             key,
             account,
+            access,
             org,
             prefix: None,
             peer: None,
@@ -342,6 +380,11 @@ impl Directory {
         self.places.get(text.as_str())
     }
 
+    fn account_id(&self, index: u32) -> &[u8] {
+        let identity = self.identities.get(index);
+        identity.and_then(|who| who.text.get(..who.id_len as usize)).unwrap_or_default()
+    }
+
     fn role(&self, index: u32) -> Option<&Patterns> {
         self.roles.get(index)?.as_deref()
     }
@@ -355,8 +398,9 @@ impl Claim<'_> {
 
 impl<'d> Claim<'d> {
     fn proven(self) -> Principal<'d> {
-        let Self { directory, slot, key, account, org, prefix: _, peer: _, now: _ } = self;
-        Principal { directory, slot, key, account, org }
+        let Self { directory, slot, key, account: _, access, org, prefix: _, peer: _, now: _ } =
+            self;
+        Principal { directory, slot, key, access, org }
     }
 }
 
@@ -366,18 +410,12 @@ impl Block {
             return false;
         }
         match &self.what {
-            Blocked::Account(id) => claim.account.id() == id.as_bytes(),
+            Blocked::Account(index) => claim.slot.account == *index,
             Blocked::Key(id) => claim.key == *id,
             Blocked::Org(id) => claim.org.id == id.as_bytes(),
             Blocked::Prefix(text) => claim.prefix.is_some_and(|prefix| prefix.as_str() == &**text),
             Blocked::Source(range) => claim.peer.is_some_and(|peer| range.contains(peer)),
         }
-    }
-}
-
-impl Account {
-    fn id(&self) -> &[u8] {
-        self.text.get(..self.id_len as usize).unwrap_or_default()
     }
 }
 
@@ -452,7 +490,7 @@ impl<'d> Principal<'d> {
 
     fn is_granted(&self, need: &Requirement, chain: &[u32]) -> bool {
         let directory = self.directory;
-        let Some(access) = &self.account.access else { return false };
+        let access = self.access;
         let grants = |points| {
             decide(points, chain)
                 .is_some_and(|list| list.cover(need, |index| directory.role(index)))
@@ -479,12 +517,20 @@ impl<'d> Principal<'d> {
 
     /// Id of its account.
     pub fn account_id(&self) -> Bytes {
-        self.account.text.slice(..self.account.id_len as usize)
+        self.identity().map_or_else(Bytes::new, |Identity { text, id_len }| {
+            text.slice(..(*id_len as usize).min(text.len()))
+        })
     }
 
     /// Name of its account, percent-encoded for a header.
     pub fn account_name(&self) -> Bytes {
-        self.account.text.slice(self.account.id_len as usize..)
+        self.identity().map_or_else(Bytes::new, |Identity { text, id_len }| {
+            text.slice((*id_len as usize).min(text.len())..)
+        })
+    }
+
+    fn identity(&self) -> Option<&'d Identity> {
+        self.directory.identities.get(self.slot.account)
     }
 
     /// The key it presented.

@@ -3,31 +3,29 @@
 
 use std::sync::Arc;
 
-const LEAF_BITS: u32 = 6;
 const MID_BITS: u32 = 7;
-const LEAF_LEN: usize = 1 << LEAF_BITS;
 const MID_LEN: usize = 1 << MID_BITS;
 
-/// Values by dense index. Indices never written hold the default.
+/// Values by dense index, `2^LEAF_BITS` to a block. Indices never written hold the default.
 #[derive(Clone)]
-pub(super) struct Slab<T> {
+pub(super) struct Slab<T, const LEAF_BITS: u32 = 6> {
     root: Arc<[Arc<[Arc<[T]>]>]>,
 }
 
-impl<T: Clone + Default> Slab<T> {
+impl<T: Clone + Default, const LEAF_BITS: u32> Slab<T, LEAF_BITS> {
     pub(super) fn new() -> Self {
         Self { root: Arc::from([]) }
     }
 
     /// The value at `index`; `None` where nothing near it was ever written.
     pub(super) fn get(&self, index: u32) -> Option<&T> {
-        let [root, mid, leaf] = places(index);
+        let [root, mid, leaf] = Self::places(index);
         self.root.get(root)?.get(mid)?.get(leaf)
     }
 
     /// The value at `index` for change; blocks on the way are copied if anyone else holds them.
     pub(super) fn entry(&mut self, index: u32) -> &mut T {
-        let [root, mid, leaf] = places(index);
+        let [root, mid, leaf] = Self::places(index);
         if root >= self.root.len() {
             let empty: Arc<[Arc<[T]>]> = vec![Arc::from([]); MID_LEN].into();
             let missing = root + 1 - self.root.len();
@@ -37,7 +35,7 @@ impl<T: Clone + Default> Slab<T> {
         let mids = &mut Arc::make_mut(&mut self.root)[root];
         let leaves = &mut Arc::make_mut(mids)[mid];
         if leaves.is_empty() {
-            *leaves = vec![T::default(); LEAF_LEN].into();
+            *leaves = vec![T::default(); 1 << LEAF_BITS].into();
         }
         &mut Arc::make_mut(leaves)[leaf]
     }
@@ -46,15 +44,15 @@ impl<T: Clone + Default> Slab<T> {
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.root.iter().flat_map(|mids| mids.iter()).flat_map(|leaf| leaf.iter())
     }
-}
 
-fn places(index: u32) -> [usize; 3] {
-    let index = index as usize;
-    [
-        index >> (LEAF_BITS + MID_BITS),
-        (index >> LEAF_BITS) & (MID_LEN - 1),
-        index & (LEAF_LEN - 1),
-    ]
+    fn places(index: u32) -> [usize; 3] {
+        let index = index as usize;
+        [
+            index >> (LEAF_BITS + MID_BITS),
+            (index >> LEAF_BITS) & (MID_LEN - 1),
+            index & ((1 << LEAF_BITS) - 1),
+        ]
+    }
 }
 
 #[cfg(test)]
@@ -69,7 +67,7 @@ mod tests {
             writes in proptest::collection::vec((0u32..20_000, any::<u16>()), 1..60),
             cut in 0usize..60,
         ) {
-            let mut slab = Slab::new();
+            let mut slab = Slab::<u16>::new();
             let mut model = std::collections::HashMap::new();
             let (before, after) = writes.split_at(cut.min(writes.len()));
             for &(index, value) in before {
