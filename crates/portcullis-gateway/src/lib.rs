@@ -4,10 +4,37 @@
 //! [`bind`] checks [`Settings`] as a whole and opens every socket and nothing else; [`Bound::run`]
 //! starts one thread per worker and the steward; [`GatewayHandle`] is what the rest of the process
 //! may do with a running gateway.
+//!
+//! A request's way, in the order of the modules it passes: `listener`, `connection`, `stream`,
+//! `request` (the story), `credential`, `forward`, `upstream`, `pool`, `body`, `record`. `respond`
+//! has every answer of our own. `subscriber` keeps the directory up to date.
 
+mod body;
+mod connection;
+mod credential;
+mod explain;
+mod feed_client;
+mod forward;
 mod gateway;
+mod listener;
+mod metrics;
+mod outcome;
+mod phase;
+mod plan;
+mod pool;
+mod record;
+mod request;
+mod request_id;
+mod respond;
 mod settings;
+mod shared;
+mod snapshot;
 mod status;
+mod steward;
+mod stream;
+mod subscriber;
+mod upstream;
+mod worker;
 
 pub use gateway::{BindError, Bound, GatewayHandle, Running, bind};
 pub use settings::{

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use portcullis_core::feed::OnStale;
 use portcullis_core::key::{PepperRing, Prefix};
 use portcullis_core::route::PathPolicy;
 use zeroize::Zeroize;
@@ -307,6 +308,8 @@ pub struct Route {
     pub upstream: String,
     /// `routes.auth`, `routes.authenticated_only` and `routes.require`: who may pass.
     pub access: Access,
+    /// `routes.strip_prefix`: what the upstream does not see of the path, such as `/api`.
+    pub strip_prefix: Option<String>,
     /// `routes.credentials`: where a key is looked for; only these places are looked at.
     pub credentials: Vec<CredentialSource>,
     /// `routes.forward_credential`: pass the key on to the upstream.
@@ -343,6 +346,7 @@ impl Route {
             methods: Vec::new(),
             upstream: upstream.into(),
             access: Access::AuthenticatedOnly,
+            strip_prefix: None,
             credentials: vec![CredentialSource::Bearer],
             forward_credential: false,
             encoded_slash_keep: false,
@@ -422,18 +426,6 @@ pub enum UnknownResource {
     Deny,
     /// `"root"`: a child of the organization's root.
     Root,
-}
-
-/// `routes.on_stale`: what a route does when the directory is older than it allows.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub enum OnStale {
-    /// `"fail_closed"`: 503.
-    FailClosed,
-    /// `"safe_methods"`: GET, HEAD and OPTIONS pass, others get 503.
-    SafeMethods,
-    /// `"serve_recorded"`: requests pass, the record says how old the directory was.
-    #[default]
-    ServeRecorded,
 }
 
 /// `[log]`: access records.

@@ -1,0 +1,267 @@
+//! The credential: found in the places a route lists, read, and removed from the request by the
+//! very function that reads it. What remains is a key's id and the bytes to hash. Never keeps,
+//! forwards or shows the text.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{AUTHORIZATION, COOKIE, REFERER};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use portcullis_core::key::{self, KeyId, ParsedKey, Prefix};
+use portcullis_core::verdict::DenyReason;
+use zeroize::Zeroizing;
+
+/// A place where a key may stand, compiled.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    Basic,
+    Bearer,
+    Cookie(String),
+    Header(HeaderName),
+    Query(String),
+}
+
+/// A well-formed key that was presented; its text is gone from the request.
+pub(crate) struct Presented(ParsedKey);
+
+impl Presented {
+    pub(crate) fn key(&self) -> &ParsedKey {
+        &self.0
+    }
+
+    pub(crate) fn id(&self) -> KeyId {
+        self.0.id()
+    }
+}
+
+/// Shortest and longest text of a credential.
+const SIZES: std::ops::RangeInclusive<usize> = 20..=256;
+
+/// What a credential is looked for in. `query` is rewritten when a credential is cut from it.
+pub(crate) struct Places<'r> {
+    pub(crate) headers: &'r mut HeaderMap,
+    pub(crate) query: Option<&'r str>,
+    /// The query without the credential, if one was cut.
+    pub(crate) rewritten: Option<Option<String>>,
+    /// The credential stays in the request, for the upstream.
+    pub(crate) keep: bool,
+}
+
+/// Reads the one credential the request has, and removes it.
+pub(crate) fn take(
+    sources: &[Source],
+    prefixes: &[Prefix],
+    places: &mut Places<'_>,
+) -> Result<Presented, DenyReason> {
+    let mut found: Option<Result<ParsedKey, DenyReason>> = None;
+    let mut authorization_done = false;
+    for source in sources {
+        let here = match source {
+            // Both schemes share a header: it is read once, under whichever is listed first.
+            Source::Basic | Source::Bearer if authorization_done => continue,
+            Source::Basic | Source::Bearer => {
+                authorization_done = true;
+                take_authorization(sources, prefixes, places)?
+            }
+            Source::Header(name) => take_header(name, places)?,
+            Source::Cookie(name) => take_cookie(name, places)?,
+            Source::Query(name) => take_query(name, places)?,
+        };
+        if here.is_some() && found.is_some() {
+            return Err(DenyReason::DuplicateCredential);
+        }
+        found = found.or(here);
+    }
+    let parsed = found.ok_or(DenyReason::Missing)??;
+    if !prefixes.is_empty() && !prefixes.contains(&parsed.prefix()) {
+        return Err(DenyReason::Malformed);
+    }
+    Ok(Presented(parsed))
+}
+
+/// What one source gave: nothing, a key, or a text that is none.
+type Taken = Result<Option<Result<ParsedKey, DenyReason>>, DenyReason>;
+
+/// The only value of a header, which is removed. Two lines are one credential too many.
+fn only_value(
+    name: &HeaderName,
+    places: &mut Places<'_>,
+) -> Result<Option<HeaderValue>, DenyReason> {
+    let mut values = places.headers.get_all(name).iter();
+    if values.next().is_none() {
+        return Ok(None);
+    }
+    if values.next().is_some() {
+        return Err(DenyReason::DuplicateCredential);
+    }
+    let value = if places.keep {
+        places.headers.get(name).cloned()
+    } else {
+        places.headers.remove(name)
+    };
+    match value {
+        Some(value) if value.as_bytes().iter().all(|byte| matches!(byte, 0x20..=0x7e)) => {
+            Ok(Some(value))
+        }
+        Some(_) => Err(DenyReason::BadRequest),
+        None => Ok(None),
+    }
+}
+
+fn take_authorization(
+    sources: &[Source],
+    prefixes: &[Prefix],
+    places: &mut Places<'_>,
+) -> Taken {
+    let Some(value) = only_value(&AUTHORIZATION, places)? else { return Ok(None) };
+    let text = value.as_bytes();
+    if text.contains(&b',') {
+        return Err(DenyReason::DuplicateCredential);
+    }
+    let listed = |wanted: fn(&Source) -> bool| sources.iter().any(wanted);
+    let Some(space) = text.iter().position(|byte| *byte == b' ') else {
+        return Ok(Some(Err(DenyReason::Malformed)));
+    };
+    let (scheme, rest) = text.split_at(space);
+    let rest = rest.get(1..).unwrap_or_default();
+    let parsed = if scheme.eq_ignore_ascii_case(b"bearer")
+        && listed(|source| matches!(source, Source::Bearer))
+    {
+        parse(rest)
+    } else if scheme.eq_ignore_ascii_case(b"basic")
+        && listed(|source| matches!(source, Source::Basic))
+    {
+        parse_basic(rest, prefixes)
+    } else {
+        Err(DenyReason::Malformed)
+    };
+    Ok(Some(parsed))
+}
+
+fn take_header(name: &HeaderName, places: &mut Places<'_>) -> Taken {
+    let Some(value) = only_value(name, places)? else { return Ok(None) };
+    if value.as_bytes().contains(&b',') {
+        return Err(DenyReason::DuplicateCredential);
+    }
+    Ok(Some(parse(value.as_bytes())))
+}
+
+fn take_cookie(name: &str, places: &mut Places<'_>) -> Taken {
+    let mut found = None;
+    let mut kept: Vec<HeaderValue> = Vec::new();
+    for line in places.headers.get_all(COOKIE) {
+        let Ok(text) = line.to_str() else { return Err(DenyReason::BadRequest) };
+        let mut rest: Vec<&str> = Vec::new();
+        for pair in text.split(';').map(str::trim).filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=') {
+                Some((key, value)) if key == name => {
+                    if found.replace(parse(value.as_bytes())).is_some() {
+                        return Err(DenyReason::DuplicateCredential);
+                    }
+                }
+                Some(_) | None => rest.push(pair),
+            }
+        }
+        if !rest.is_empty() {
+            kept.extend(HeaderValue::from_str(&rest.join("; ")));
+        }
+    }
+    if found.is_some() && !places.keep {
+        places.headers.remove(COOKIE);
+        for line in kept {
+            places.headers.append(COOKIE, line);
+        }
+    }
+    Ok(found)
+}
+
+fn take_query(name: &str, places: &mut Places<'_>) -> Taken {
+    let Some(query) = places.query else { return Ok(None) };
+    let mut found = None;
+    let mut kept: Vec<&str> = Vec::new();
+    for pair in query.split('&') {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if !is_named(key, name) {
+            kept.push(pair);
+            continue;
+        }
+        let decoded = decode_percent(value, false);
+        let parsed = decoded.ok_or(DenyReason::Malformed).and_then(|text| parse(&text));
+        if found.replace(parsed).is_some() {
+            return Err(DenyReason::DuplicateCredential);
+        }
+    }
+    if found.is_some() && !places.keep {
+        let rest = kept.join("&");
+        places.rewritten = Some(if rest.is_empty() { None } else { Some(rest) });
+        // The page that linked here may carry the same query.
+        places.headers.remove(REFERER);
+    }
+    Ok(found)
+}
+
+fn is_named(key: &str, name: &str) -> bool {
+    key == name || decode_percent(key, true).is_some_and(|key| key.as_slice() == name.as_bytes())
+}
+
+/// Reads a key text: the token alphabet of RFC 6750 within its sizes, then a key.
+fn parse(text: &[u8]) -> Result<ParsedKey, DenyReason> {
+    if !SIZES.contains(&text.len()) {
+        return Err(DenyReason::Malformed);
+    }
+    key::parse(text).map_err(|_| DenyReason::Malformed)
+}
+
+/// Reads `id:tail`, `any:key` or `key:` in strict base64; raw, then form-decoded once.
+fn parse_basic(encoded: &[u8], prefixes: &[Prefix]) -> Result<ParsedKey, DenyReason> {
+    let decoded =
+        Zeroizing::new(STANDARD.decode(encoded).map_err(|_| DenyReason::Malformed)?);
+    let read = |text: &[u8]| {
+        let colon = text.iter().position(|byte| *byte == b':')?;
+        let (user, password) = text.split_at_checked(colon)?;
+        let password = password.get(1..)?;
+        if password.is_empty() {
+            return parse(user).ok();
+        }
+        if user.len() == key::ID_LEN && password.len() == key::TAIL_LEN {
+            return parse_halves(user, password, prefixes);
+        }
+        parse(password).ok()
+    };
+    if let Some(parsed) = read(&decoded) {
+        return Ok(parsed);
+    }
+    let text = std::str::from_utf8(&decoded).map_err(|_| DenyReason::Malformed)?;
+    let form = decode_percent(text, true).ok_or(DenyReason::Malformed)?;
+    read(&form).ok_or(DenyReason::Malformed)
+}
+
+/// Reads a key given as id and tail. Its checksum tells which prefix it had.
+fn parse_halves(id: &[u8], tail: &[u8], prefixes: &[Prefix]) -> Option<ParsedKey> {
+    let usual = [Prefix::default()];
+    let candidates = if prefixes.is_empty() { &usual } else { prefixes };
+    candidates.iter().find_map(|prefix| {
+        let whole = Zeroizing::new([prefix.as_str().as_bytes(), id, tail].join(&b'_'));
+        key::parse(&whole).ok()
+    })
+}
+
+/// Decodes `%xx` once, and `+` as a blank if `form`. Zeroized, for it may be a credential.
+fn decode_percent(text: &str, form: bool) -> Option<Zeroizing<Vec<u8>>> {
+    let mut out = Zeroizing::new(Vec::with_capacity(text.len()));
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'%' => {
+                let (high, low) = (bytes.next()?, bytes.next()?);
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                u8::try_from(digit(high)? * 16 + digit(low)?).ok()?
+            }
+            b'+' if form => b' ',
+            other => other,
+        });
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,534 @@
+//! What crosses the gateway: which of the caller's headers the upstream sees, what it is told
+//! about the caller, and which of its own headers go back (gateway.md 9). Identity headers at the
+//! upstream were written here, under any spelling; no framing byte of either side survives.
+
+use std::net::IpAddr;
+
+use arrayvec::ArrayVec;
+use bytes::Bytes;
+use http::header::{
+    CONTENT_LENGTH, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue,
+    TRANSFER_ENCODING, VIA,
+};
+use portcullis_core::directory::Principal;
+use portcullis_core::key::KeyId;
+use portcullis_core::verdict::DenyReason;
+
+use crate::phase::Connection;
+use crate::plan::ListenerPlan;
+use crate::respond::REQUEST_ID;
+use crate::settings::Underscore;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+const HTTP: HeaderValue = HeaderValue::from_static("http");
+const VIA_US: HeaderValue = HeaderValue::from_static("1.1 portcullis");
+const KEY: HeaderValue = HeaderValue::from_static("key");
+const NONE: HeaderValue = HeaderValue::from_static("none");
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
+
+/// Most names that `Connection` may nominate.
+const MAX_NOMINATED: usize = 10;
+/// Most names that are removed from one head: every field hyper lets through, and the nominated.
+const MAX_REMOVED: usize = 100 + MAX_NOMINATED;
+
+/// The configured part of the rules.
+#[derive(Clone, Debug)]
+pub(crate) struct HeaderRules {
+    prefix: String,
+    underscore: Underscore,
+    remove: Vec<HeaderName>,
+    /// Headers that are a credential on some route.
+    credentials: Vec<HeaderName>,
+}
+
+/// Names of the identity headers. Each worker has its own, for their reference counts are written
+/// with every request.
+#[derive(Debug)]
+pub(crate) struct IdentityNames {
+    subject: HeaderName,
+    org: HeaderName,
+    key_id: HeaderName,
+    username: HeaderName,
+    scopes: HeaderName,
+    resource: HeaderName,
+    method: HeaderName,
+    seq: HeaderName,
+}
+
+/// What becomes of a field.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Class {
+    /// `Connection`.
+    Connection,
+    /// `Expect`.
+    Expect,
+    /// Belongs to one hop or to framing.
+    Hop,
+    /// It goes on.
+    Pass,
+    /// Says where a request came from, or who sent it: ours to write.
+    Reserved,
+    /// `X-Request-Id`.
+    RequestId,
+}
+
+/// Names to be removed from a head.
+pub(crate) struct Removal(ArrayVec<HeaderName, MAX_REMOVED>);
+
+impl HeaderRules {
+    pub(crate) fn new(
+        prefix: &str,
+        underscore: Underscore,
+        remove: Vec<HeaderName>,
+        credentials: Vec<HeaderName>,
+    ) -> Self {
+        Self { prefix: prefix.to_owned(), underscore, remove, credentials }
+    }
+
+    /// The identity headers' names. The prefix was checked when the settings were.
+    pub(crate) fn identity_names(&self) -> Option<IdentityNames> {
+        let name = |rest: &str| HeaderName::try_from(format!("{}{rest}", self.prefix)).ok();
+        Some(IdentityNames {
+            subject: name("subject")?,
+            org: name("org")?,
+            key_id: name("key-id")?,
+            username: name("username")?,
+            scopes: name("scopes")?,
+            resource: name("resource")?,
+            method: name("method")?,
+            seq: name("seq")?,
+        })
+    }
+
+    /// Looks at every field of a request's head once and says which ones must go.
+    ///
+    /// # Errors
+    ///
+    /// The head is refused: a forbidden nomination, a name with `_`, an unknown expectation.
+    pub(crate) fn examine(&self, headers: &HeaderMap) -> Result<Removal, DenyReason> {
+        let mut removal = Removal(ArrayVec::new());
+        let mut nominated = 0;
+        for (name, value) in headers {
+            match self.classify(name.as_str()) {
+                Class::Pass => {}
+                Class::Hop | Class::Reserved => removal.add(name),
+                Class::Connection => {
+                    self.nominate(value, &mut nominated, &mut removal)?;
+                    removal.add(name);
+                }
+                Class::Expect => {
+                    if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+                        return Err(DenyReason::Expectation);
+                    }
+                    removal.add(name);
+                }
+                Class::RequestId => {
+                    if !is_request_id(value.as_bytes()) {
+                        removal.add(name);
+                    }
+                }
+            }
+            if name.as_str().contains('_') {
+                match self.underscore {
+                    Underscore::Reject => return Err(DenyReason::BadRequest),
+                    Underscore::Drop => removal.add(name),
+                    Underscore::Keep => {}
+                }
+            }
+        }
+        for name in &self.remove {
+            if headers.contains_key(name) {
+                removal.add(name);
+            }
+        }
+        Ok(removal)
+    }
+
+    /// Reads one `Connection` line.
+    fn nominate(
+        &self,
+        value: &HeaderValue,
+        nominated: &mut usize,
+        removal: &mut Removal,
+    ) -> Result<(), DenyReason> {
+        for token in value.as_bytes().split(|byte| *byte == b',') {
+            let token = token.trim_ascii();
+            if token.is_empty()
+                || token.eq_ignore_ascii_case(b"close")
+                || token.eq_ignore_ascii_case(b"keep-alive")
+            {
+                continue;
+            }
+            *nominated += 1;
+            let name = HeaderName::from_bytes(token).map_err(|_| DenyReason::BadRequest)?;
+            if *nominated > MAX_NOMINATED || self.must_not_be_nominated(&name) {
+                return Err(DenyReason::BadRequest);
+            }
+            removal.add(&name);
+        }
+        Ok(())
+    }
+
+    fn must_not_be_nominated(&self, name: &HeaderName) -> bool {
+        let framing = matches!(
+            name.as_str(),
+            "authorization" | "content-length" | "cookie" | "host" | "transfer-encoding"
+        );
+        framing
+            || self.credentials.contains(name)
+            || matches!(self.classify(name.as_str()), Class::Reserved | Class::RequestId)
+    }
+
+    /// What becomes of a field of this name (which is lower-case).
+    fn classify(&self, name: &str) -> Class {
+        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if !plain {
+            let folded: ArrayVec<u8, 128> = name
+                .bytes()
+                .take(128)
+                .map(|byte| if byte.is_ascii_alphanumeric() { byte } else { b'-' })
+                .collect();
+            let folded = std::str::from_utf8(&folded).unwrap_or_default();
+            return if self.is_reserved(folded) { Class::Reserved } else { Class::Pass };
+        }
+        match name {
+            "connection" => Class::Connection,
+            "expect" => Class::Expect,
+            "content-length" | "http2-settings" | "keep-alive" | "proxy-authenticate"
+            | "proxy-authorization" | "proxy-connection" | "te" | "trailer"
+            | "transfer-encoding" | "upgrade" => Class::Hop,
+            "x-request-id" => Class::RequestId,
+            name if self.is_reserved(name) => Class::Reserved,
+            _ => Class::Pass,
+        }
+    }
+
+    /// Whether a folded name is one that only the gateway writes.
+    fn is_reserved(&self, name: &str) -> bool {
+        match name.as_bytes().first() {
+            Some(b'x') => {
+                name.starts_with(&*self.prefix)
+                    || matches!(
+                        name,
+                        "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-method"
+                            | "x-forwarded-path" | "x-forwarded-port" | "x-forwarded-prefix"
+                            | "x-forwarded-proto" | "x-forwarded-server" | "x-forwarded-uri"
+                            | "x-http-method" | "x-http-method-override" | "x-method-override"
+                            | "x-original-url" | "x-real-ip" | "x-rewrite-url"
+                    )
+            }
+            Some(b'f') if name == "forwarded" => true,
+            Some(b'p') if name.starts_with("portcullis-") => true,
+            Some(b'r') if matches!(name, "ratelimit" | "ratelimit-policy") => true,
+            Some(_) => name.starts_with(&*self.prefix),
+            None => false,
+        }
+    }
+
+    /// Takes out of an upstream's response what concerns one hop or is reserved.
+    ///
+    /// # Errors
+    ///
+    /// The response frames its body in two ways.
+    pub(crate) fn clean_response(&self, headers: &mut HeaderMap) -> Result<(), DenyReason> {
+        let mut removal = Removal(ArrayVec::new());
+        let (mut lengths, mut codings) = (0, 0);
+        for (name, value) in &*headers {
+            match name.as_str() {
+                "content-length" => lengths += 1,
+                "transfer-encoding" => {
+                    codings += 1;
+                    if !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                        return Err(DenyReason::UpstreamProtocol);
+                    }
+                    removal.add(name);
+                }
+                "connection" => {
+                    for token in value.as_bytes().split(|byte| *byte == b',') {
+                        if let Ok(name) = HeaderName::from_bytes(token.trim_ascii()) {
+                            removal.add_nominated(&name);
+                        }
+                    }
+                    removal.add(name);
+                }
+                "http2-settings" | "keep-alive" | "proxy-authenticate" | "proxy-connection"
+                | "te" | "trailer" | "upgrade" => removal.add(name),
+                text if text.starts_with(&*self.prefix) || text.starts_with("portcullis-") => {
+                    removal.add(name);
+                }
+                _ => {}
+            }
+        }
+        if codings > 1 || (codings == 1 && lengths > 0) {
+            return Err(DenyReason::UpstreamProtocol);
+        }
+        if lengths > 1 {
+            // hyper refuses lengths that differ; equal ones become one.
+            if let Some(length) = headers.get(CONTENT_LENGTH).cloned() {
+                headers.insert(CONTENT_LENGTH, length);
+            }
+        }
+        removal.apply(headers);
+        headers.append(VIA, VIA_US);
+        Ok(())
+    }
+}
+
+impl Removal {
+    /// Notes a name. There is room for every field of a head; a name too many is one that is
+    /// already noted several times.
+    fn add(&mut self, name: &HeaderName) {
+        if self.0.last() != Some(name) {
+            let _ = self.0.try_push(name.clone());
+        }
+    }
+
+    /// Notes a name an upstream nominated, unless removing it would change what the body is.
+    fn add_nominated(&mut self, name: &HeaderName) {
+        if !matches!(name.as_str(), "close" | "content-length" | "content-type" | "keep-alive") {
+            self.add(name);
+        }
+    }
+
+    /// Takes every noted field out.
+    fn apply(&self, headers: &mut HeaderMap) {
+        for name in &self.0 {
+            headers.remove(name);
+        }
+    }
+}
+
+fn is_request_id(value: &[u8]) -> bool {
+    let word = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+    (1..=64).contains(&value.len()) && value.iter().all(word)
+}
+
+/// Where the request comes from: the socket's peer or, behind trusted proxies, the rightmost hop
+/// that is none.
+pub(crate) fn client_address(
+    headers: &HeaderMap,
+    listener: &ListenerPlan,
+    peer: IpAddr,
+) -> IpAddr {
+    if !listener.trusts(peer) {
+        return peer;
+    }
+    let lines: ArrayVec<&HeaderValue, 16> =
+        headers.get_all(X_FORWARDED_FOR).iter().take(16).collect();
+    let mut client = peer;
+    for hop in lines.iter().rev().flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')) {
+        let parsed = std::str::from_utf8(hop).ok().and_then(|hop| hop.trim().parse().ok());
+        // What cannot be read ends the chain of trust: the last hop known stands.
+        let Some(address) = parsed else { return client };
+        client = address;
+        if !listener.trusts(address) {
+            return client;
+        }
+    }
+    client
+}
+
+/// What the upstream is told about the caller.
+pub(crate) enum Identity<'d, 'r> {
+    /// Nobody was asked.
+    Anonymous,
+    /// A verified caller, and what the route required.
+    Verified {
+        principal: &'d Principal<'d>,
+        scope: Option<(&'r str, &'r str)>,
+    },
+}
+
+/// Values that stay the same while one key comes over one connection and the directory is the
+/// same.
+pub(crate) struct IdentityValues {
+    key: KeyId,
+    serial: u64,
+    subject: HeaderValue,
+    org: HeaderValue,
+    key_id: HeaderValue,
+    username: Option<HeaderValue>,
+    seq: HeaderValue,
+}
+
+/// Values that stay the same while one host is asked for over one connection.
+pub(crate) struct ForwardedValues {
+    host: HeaderValue,
+    forwarded: HeaderValue,
+}
+
+/// What step 11 writes into a head.
+pub(crate) struct Writing<'w> {
+    pub(crate) names: &'w IdentityNames,
+    pub(crate) listener: &'w ListenerPlan,
+    pub(crate) connection: &'w Connection,
+    /// Host and port as matched.
+    pub(crate) authority: &'w str,
+    pub(crate) request_id: Bytes,
+    /// Serial number and position text of the deciding directory.
+    pub(crate) decided_by: Option<(u64, &'w Bytes)>,
+    /// GET or HEAD with a body of unknown length, which hyper would leave out.
+    pub(crate) chunked: bool,
+}
+
+impl Writing<'_> {
+    /// Turns the caller's head into the upstream's, in place.
+    pub(crate) fn write(
+        &self,
+        headers: &mut HeaderMap,
+        removal: &Removal,
+        identity: &Identity<'_, '_>,
+    ) {
+        let trusted = self.listener.trusts(self.connection.peer.ip());
+        let before = if trusted { Some(Forwarding::read(headers)) } else { None };
+        let empty = headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0");
+        removal.apply(headers);
+        if empty {
+            // Said again in our own words: an upstream may insist on a length.
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        if self.chunked {
+            headers.insert(TRANSFER_ENCODING, CHUNKED);
+        }
+        if headers.get(HOST).is_none_or(|host| host != self.authority)
+            && let Ok(host) = HeaderValue::from_str(self.authority)
+        {
+            headers.insert(HOST, host);
+        }
+        self.write_forwarding(headers, before);
+        self.write_identity(headers, identity);
+        headers.append(VIA, VIA_US);
+        if let Ok(id) = HeaderValue::from_maybe_shared(self.request_id.clone()) {
+            headers.insert(REQUEST_ID, id);
+        }
+    }
+
+    fn write_forwarding(&self, headers: &mut HeaderMap, before: Option<Forwarding>) {
+        let Some(host) = headers.get(HOST).cloned() else { return };
+        let peer = &self.connection.peer_text;
+        let forwarded = self.connection.forwarded(&host);
+        let Forwarding { hops, proto, host: seen_host, forwarded: earlier } =
+            before.unwrap_or_default();
+        headers.insert(X_FORWARDED_FOR, appended(hops, peer));
+        headers.insert(X_FORWARDED_PROTO, proto.unwrap_or(HTTP));
+        headers.insert(X_FORWARDED_HOST, seen_host.unwrap_or(host));
+        headers.insert(FORWARDED, appended(earlier, &forwarded));
+    }
+
+    fn write_identity(&self, headers: &mut HeaderMap, identity: &Identity<'_, '_>) {
+        let Identity::Verified { principal, scope } = identity else {
+            headers.insert(self.names.method.clone(), NONE);
+            return;
+        };
+        let Some((serial, seq)) = self.decided_by else { return };
+        let mut cache = self.connection.identity.borrow_mut();
+        let key = principal.key_id();
+        if !cache.as_ref().is_some_and(|known| known.key == key && known.serial == serial) {
+            *cache = IdentityValues::of(principal, serial, seq);
+        }
+        let Some(IdentityValues { key: _, serial: _, subject, org, key_id, username, seq }) =
+            &*cache
+        else {
+            return;
+        };
+        headers.insert(self.names.subject.clone(), subject.clone());
+        headers.insert(self.names.org.clone(), org.clone());
+        headers.insert(self.names.key_id.clone(), key_id.clone());
+        if let Some(username) = username {
+            headers.insert(self.names.username.clone(), username.clone());
+        }
+        headers.insert(self.names.method.clone(), KEY);
+        headers.insert(self.names.seq.clone(), seq.clone());
+        if let Some((permission, resource)) = scope {
+            for (name, text) in [(&self.names.scopes, permission), (&self.names.resource, resource)]
+            {
+                if let Ok(value) = HeaderValue::from_str(text) {
+                    headers.insert(name.clone(), value);
+                }
+            }
+        }
+    }
+}
+
+impl IdentityValues {
+    fn of(principal: &Principal<'_>, serial: u64, seq: &Bytes) -> Option<Self> {
+        let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).ok();
+        let username = principal.account_name();
+        Some(Self {
+            key: principal.key_id(),
+            serial,
+            subject: value(&principal.account_id())?,
+            org: value(principal.org_id())?,
+            key_id: value(&principal.key_id().digits())?,
+            username: if username.is_empty() { None } else { Some(value(&username)?) },
+            seq: value(seq)?,
+        })
+    }
+}
+
+impl ForwardedValues {
+    /// The `Forwarded` element of a peer asking for `host` (RFC 7239).
+    pub(crate) fn new(peer: IpAddr, host: &HeaderValue) -> Option<Self> {
+        let by = match peer.to_canonical() {
+            IpAddr::V4(v4) => v4.to_string(),
+            IpAddr::V6(v6) => format!("\"[{v6}]\""),
+        };
+        let name = host.to_str().ok()?;
+        let quoted = if name.contains([':', '[']) { format!("\"{name}\"") } else { name.to_owned() };
+        let forwarded = HeaderValue::try_from(format!("for={by};host={quoted};proto=http")).ok()?;
+        Some(Self { host: host.clone(), forwarded })
+    }
+
+    pub(crate) fn forwarded_if(&self, host: &HeaderValue) -> Option<HeaderValue> {
+        if self.host == *host { Some(self.forwarded.clone()) } else { None }
+    }
+}
+
+/// What a trusted proxy said about the way so far.
+#[derive(Default)]
+struct Forwarding {
+    hops: Option<HeaderValue>,
+    proto: Option<HeaderValue>,
+    host: Option<HeaderValue>,
+    forwarded: Option<HeaderValue>,
+}
+
+impl Forwarding {
+    fn read(headers: &HeaderMap) -> Self {
+        Self {
+            hops: joined(headers, &X_FORWARDED_FOR),
+            proto: headers.get(X_FORWARDED_PROTO).filter(|proto| **proto == "https" || **proto == "http").cloned(),
+            host: headers.get(X_FORWARDED_HOST).cloned(),
+            forwarded: joined(headers, &FORWARDED),
+        }
+    }
+}
+
+/// Every line of a field as one.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let mut lines = headers.get_all(name).iter();
+    let first = lines.next()?.clone();
+    Some(lines.fold(first, |line, next| appended(Some(line), next)))
+}
+
+fn appended(before: Option<HeaderValue>, last: &HeaderValue) -> HeaderValue {
+    let Some(before) = before else { return last.clone() };
+    let whole = [before.as_bytes(), last.as_bytes()].join(&b", "[..]);
+    HeaderValue::from_maybe_shared(Bytes::from(whole)).unwrap_or_else(|_| last.clone())
+}
+
+/// The one `Host` field; two are refused.
+pub(crate) fn only_host(headers: &HeaderMap) -> Result<Option<HeaderValue>, DenyReason> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let first = hosts.next();
+    if hosts.next().is_some() {
+        return Err(DenyReason::BadRequest);
+    }
+    Ok(first.cloned())
+}
+
+#[cfg(test)]
+mod tests;

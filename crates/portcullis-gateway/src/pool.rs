@@ -1,0 +1,314 @@
+//! Upstream connections of one worker: opened, kept while idle, given out one request at a time.
+//! A connection is driven by whoever uses it and by nobody else, so that an exchange costs no task
+//! switch: the request's own task writes the head and is woken by the response (see
+//! `docs/adr/0001`). Never decides whether a request may be sent.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use portcullis_core::time::MonoNs;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use crate::body::UpstreamBody;
+use crate::phase::nanos;
+use crate::plan::UpstreamPlan;
+
+/// Connections of one worker to one upstream.
+pub(crate) struct Pool {
+    plan: Arc<UpstreamPlan>,
+    addresses: Vec<AddressPool>,
+    /// Place in the round-robin order.
+    turn: Cell<usize>,
+}
+
+struct AddressPool {
+    idle: RefCell<Vec<Rc<Link>>>,
+    /// Connections that exist, idle or not.
+    open: Cell<usize>,
+    /// Told when a connection becomes idle or ends.
+    freed: Notify,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum Unlinked {
+    /// Every connection is busy, and stayed so.
+    Full,
+    /// The upstream's name has no usable address.
+    NoAddress,
+    /// It refused, or could not be reached.
+    Refused(io::Error),
+    /// It did not answer in time.
+    Timeout,
+}
+
+/// How long a request waits for one of too many connections.
+const FULL_WAIT: Duration = Duration::from_millis(100);
+
+impl Pool {
+    /// An empty pool.
+    pub(crate) fn new(plan: Arc<UpstreamPlan>) -> Self {
+        let address = || AddressPool {
+            idle: RefCell::default(),
+            open: Cell::new(0),
+            freed: Notify::new(),
+        };
+        let addresses = plan.addresses.iter().map(|_| address()).collect();
+        Self { plan, addresses, turn: Cell::new(0) }
+    }
+
+    pub(crate) fn plan(&self) -> &UpstreamPlan {
+        &self.plan
+    }
+
+    /// The address whose turn it is.
+    pub(crate) fn next_address(&self) -> usize {
+        let order = &self.plan.order;
+        let turn = self.turn.get();
+        self.turn.set(if turn + 1 >= order.len() { 0 } else { turn + 1 });
+        order.get(turn).copied().unwrap_or(0)
+    }
+
+    /// An idle connection to `address` that is alive as far as can be known without asking.
+    pub(crate) fn reuse(&self, address: usize) -> Option<Rc<Link>> {
+        let pool = self.addresses.get(address)?;
+        loop {
+            let link = pool.idle.borrow_mut().pop()?;
+            // Polled without a waker: whoever sends the next request polls it again with one.
+            link.drive(&mut Context::from_waker(Waker::noop()));
+            if link.is_ready() {
+                link.received.set(0);
+                return Some(link);
+            }
+        }
+    }
+
+    /// Opens a connection to `address`.
+    pub(crate) async fn connect(self: &Rc<Self>, address: usize) -> Result<Rc<Link>, Unlinked> {
+        let pool = self.addresses.get(address).ok_or(Unlinked::NoAddress)?;
+        if pool.open.get() >= self.plan.connections {
+            let freed = pool.freed.notified();
+            tokio::time::timeout(FULL_WAIT, freed).await.map_err(|_| Unlinked::Full)?;
+            if let Some(link) = self.reuse(address) {
+                return Ok(link);
+            }
+        }
+        let place = Place::taken(self, address);
+        let to = self.plan.resolved(address).ok_or(Unlinked::NoAddress)?;
+        let dial = TcpStream::connect(to);
+        let socket = match tokio::time::timeout(self.plan.connect_timeout, dial).await {
+            Err(_) => return Err(Unlinked::Timeout),
+            Ok(Err(error)) => return Err(Unlinked::Refused(error)),
+            Ok(Ok(socket)) => socket,
+        };
+        socket.set_nodelay(true).map_err(Unlinked::Refused)?;
+        let received = Rc::new(Cell::new(0));
+        let stream = UpstreamStream { socket, received: Rc::clone(&received) };
+        let (sender, driver) = http1::Builder::new()
+            .max_buf_size(self.plan.response_head_bytes.max(8 * 1024))
+            .max_header_size(self.plan.response_head_bytes)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| Unlinked::Refused(io::Error::other(error)))?;
+        Ok(Rc::new(Link {
+            sender: RefCell::new(sender),
+            driver: RefCell::new(Some(driver)),
+            received,
+            served: Cell::new(0),
+            idle_since: Cell::new(MonoNs(0)),
+            place,
+        }))
+    }
+
+    /// Takes a connection back after an exchange; drops it unless it can carry another one.
+    pub(crate) fn give_back(link: Rc<Link>, now: MonoNs) {
+        link.served.set(link.served.get() + 1);
+        let pool = Rc::clone(&link.place.pool);
+        let Some(address) = pool.addresses.get(link.place.address) else { return };
+        let worn = link.served.get() >= pool.plan.requests_per_connection;
+        let room = address.idle.borrow().len() < pool.plan.idle;
+        if room && !worn && link.is_ready() {
+            link.idle_since.set(now);
+            address.idle.borrow_mut().push(link);
+            address.freed.notify_one();
+        }
+    }
+
+    /// Closes connections that were idle for too long or that the upstream has closed.
+    pub(crate) fn tick(&self, now: MonoNs) {
+        let idle_time = nanos(self.plan.idle_time);
+        for pool in &self.addresses {
+            let mut idle = std::mem::take(&mut *pool.idle.borrow_mut());
+            idle.retain(|link| {
+                link.drive(&mut Context::from_waker(Waker::noop()));
+                link.is_ready() && now.since(link.idle_since.get()) < idle_time
+            });
+            *pool.idle.borrow_mut() = idle;
+        }
+    }
+
+    /// Connections that wait for a request, and connections in use.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let idle: usize = self.addresses.iter().map(|pool| pool.idle.borrow().len()).sum();
+        let open: usize = self.addresses.iter().map(|pool| pool.open.get()).sum();
+        (idle, open.saturating_sub(idle))
+    }
+}
+
+/// A place among an address's connections, free again when dropped.
+struct Place {
+    pool: Rc<Pool>,
+    address: usize,
+}
+
+impl Place {
+    fn taken(pool: &Rc<Pool>, address: usize) -> Self {
+        if let Some(counted) = pool.addresses.get(address) {
+            counted.open.set(counted.open.get() + 1);
+        }
+        Self { pool: Rc::clone(pool), address }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(counted) = self.pool.addresses.get(self.address) {
+            counted.open.set(counted.open.get().saturating_sub(1));
+            counted.freed.notify_one();
+        }
+    }
+}
+
+/// One upstream connection. Dropping it closes it.
+pub(crate) struct Link {
+    sender: RefCell<http1::SendRequest<UpstreamBody>>,
+    /// `None` when the connection has ended.
+    driver: RefCell<Option<http1::Connection<TokioIo<UpstreamStream>, UpstreamBody>>>,
+    /// Bytes read since the present exchange began.
+    received: Rc<Cell<u64>>,
+    served: Cell<u32>,
+    idle_since: Cell<MonoNs>,
+    place: Place,
+}
+
+impl Link {
+    /// Lets the connection do whatever it can do now. Whoever waits for it must call this.
+    pub(crate) fn drive(&self, cx: &mut Context<'_>) {
+        // Borrowed already only when the connection itself polls the request's body, and that body
+        // has nothing to do with this connection.
+        let Ok(mut slot) = self.driver.try_borrow_mut() else { return };
+        let ended = match &mut *slot {
+            Some(driver) => Pin::new(driver).poll(cx).is_ready(),
+            None => false,
+        };
+        if ended {
+            *slot = None;
+        }
+    }
+
+    /// Whether it can take a request now.
+    fn is_ready(&self) -> bool {
+        self.driver.borrow().is_some() && self.sender.borrow().is_ready()
+    }
+
+    /// Whether any byte of a response has come in this exchange.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.received.get() > 0
+    }
+
+    /// Whether it has carried a request before.
+    pub(crate) fn is_used(&self) -> bool {
+        self.served.get() > 0
+    }
+
+    /// Sends `request`. The future must be polled together with [`Link::drive`].
+    pub(crate) fn send(
+        &self,
+        request: http::Request<UpstreamBody>,
+    ) -> impl Future<
+        Output = Result<
+            http::Response<hyper::body::Incoming>,
+            http1_error::TrySend,
+        >,
+    > + use<> {
+        self.sender.borrow_mut().try_send_request(request)
+    }
+}
+
+mod http1_error {
+    /// hyper's error that may carry the unsent request.
+    pub(super) type TrySend =
+        hyper::client::conn::TrySendError<http::Request<crate::body::UpstreamBody>>;
+}
+
+/// The upstream socket as hyper sees it: counts what comes in.
+struct UpstreamStream {
+    socket: TcpStream,
+    received: Rc<Cell<u64>>,
+}
+
+impl AsyncRead for UpstreamStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
+        self.received.set(self.received.get() + (buf.filled().len() - before) as u64);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for UpstreamStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+/// Whether an upstream may have this address: never one that names services of the machine's own
+/// network or cloud, unless that was asked for.
+pub(crate) fn may_dial(address: SocketAddr, allow_link_local: bool) -> bool {
+    let link_local = match address.ip().to_canonical() {
+        std::net::IpAddr::V4(v4) => v4.is_link_local(),
+        std::net::IpAddr::V6(v6) => {
+            (v6.segments()[0] & 0xffc0) == 0xfe80
+                || v6.segments() == [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254]
+        }
+    };
+    (allow_link_local || !link_local) && !address.ip().is_unspecified() && address.port() != 0
+}

@@ -1,0 +1,111 @@
+//! Request ids: 32 hex digits from a generator of the worker's own. They tell requests apart and
+//! are not secret; nothing is ever derived from one.
+
+use std::cell::{Cell, RefCell};
+
+use bytes::Bytes;
+use portcullis_core::entropy::{Entropy, EntropyFailure};
+
+/// Digits of an id.
+const DIGITS: usize = 32;
+/// Ids that share one allocation.
+const BATCH: usize = 64;
+
+/// One request's id.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(Bytes);
+
+impl RequestId {
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    pub(crate) fn bytes(&self) -> Bytes {
+        self.0.clone()
+    }
+}
+
+/// A worker's source of ids.
+pub(crate) struct RequestIds {
+    state: Cell<u64>,
+    batch: RefCell<Bytes>,
+}
+
+impl RequestIds {
+    /// A source seeded from `entropy`.
+    pub(crate) fn new(entropy: &dyn Entropy) -> Result<Self, EntropyFailure> {
+        let mut seed = [0; 8];
+        entropy.fill(&mut seed)?;
+        Ok(Self { state: Cell::new(u64::from_le_bytes(seed)), batch: RefCell::default() })
+    }
+
+    /// A fresh id.
+    pub(crate) fn next(&self) -> RequestId {
+        let mut batch = self.batch.borrow_mut();
+        if batch.len() < DIGITS {
+            *batch = self.fill();
+        }
+        RequestId(batch.split_to(DIGITS))
+    }
+
+    /// True with probability `share`.
+    #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+    pub(crate) fn chance(&self, share: f64) -> bool {
+        share >= 1.0 || ((self.random() >> 11) as f64) / ((1_u64 << 53) as f64) < share
+    }
+
+    fn fill(&self) -> Bytes {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut text = Vec::with_capacity(DIGITS * BATCH);
+        for _ in 0..BATCH * DIGITS / 16 {
+            let number = self.random();
+            text.extend((0..16).map(|place| {
+                // Four bits always find a digit.
+                HEX.get((number >> (place * 4) & 15) as usize).copied().unwrap_or(b'0')
+            }));
+        }
+        Bytes::from(text)
+    }
+
+    /// SplitMix64.
+    fn random(&self) -> u64 {
+        let state = self.state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.state.set(state);
+        let mut mixed = state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    struct Sevens;
+
+    impl Entropy for Sevens {
+        fn fill(&self, out: &mut [u8]) -> Result<(), EntropyFailure> {
+            out.fill(7);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn ids_are_32_hex_digits_and_differ() {
+        let ids = RequestIds::new(&Sevens).unwrap();
+        let seen: HashSet<String> = (0..1000).map(|_| ids.next().as_str().to_owned()).collect();
+        assert_eq!(seen.len(), 1000);
+        assert!(seen.iter().all(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())));
+    }
+
+    #[test]
+    fn chance_keeps_its_share() {
+        let ids = RequestIds::new(&Sevens).unwrap();
+        assert_eq!((0..1000).filter(|_| ids.chance(1.0)).count(), 1000);
+        assert_eq!((0..1000).filter(|_| ids.chance(0.0)).count(), 0);
+        assert!((400..600).contains(&(0..1000).filter(|_| ids.chance(0.5)).count()));
+    }
+}

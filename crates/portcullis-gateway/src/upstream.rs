@@ -1,0 +1,154 @@
+//! Sends a request to its upstream: picks an address, reuses or opens a connection, tries once
+//! more where that is certainly harmless. Never retries because of a response's status, and never
+//! looks at what the request says.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use http::{Method, Request, Response};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use portcullis_core::verdict::DenyReason;
+
+use crate::body::UpstreamBody;
+use crate::metrics::Attempt;
+use crate::phase::{Connection, Late, Waiting};
+use crate::pool::{Link, Unlinked};
+use crate::record::Record;
+use crate::worker::Worker;
+
+/// A response's head, and the connection its body comes from.
+type Answered = (Response<Incoming>, Rc<Link>);
+
+/// Sends `request` to the upstream with this index.
+///
+/// # Errors
+///
+/// The reason why there is no response.
+pub(crate) async fn send(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    upstream: usize,
+    mut request: Request<UpstreamBody>,
+    record: &mut Record,
+) -> Result<Answered, DenyReason> {
+    let pool = worker.pools.get(upstream).ok_or(DenyReason::NoHealthyUpstream)?;
+    let mut retries_left = pool.plan().retries;
+    let mut fresh_only = false;
+    loop {
+        record.attempted();
+        let address = pool.next_address();
+        let reused = if fresh_only { None } else { pool.reuse(address) };
+        let link = match reused {
+            Some(link) => link,
+            None => match pool.connect(address).await {
+                Ok(link) => link,
+                Err(unlinked) => {
+                    let (attempt, reason, again) = judge(&unlinked);
+                    worker.meters.attempt(upstream, attempt);
+                    if !again || retries_left == 0 {
+                        return Err(reason);
+                    }
+                    retries_left -= 1;
+                    continue;
+                }
+            },
+        };
+        let spare = if link.is_used() && retries_left > 0 { copy(&request) } else { None };
+        match exchange(worker, connection, &link, request).await {
+            Ok(response) => {
+                worker.meters.attempt(upstream, Attempt::Ok);
+                return Ok((response, link));
+            }
+            Err(Broken::Late) => {
+                worker.meters.attempt(upstream, Attempt::Timeout);
+                return Err(DenyReason::UpstreamTimeout);
+            }
+            Err(Broken::Off { unsent }) => {
+                if connection.overlong.get() {
+                    return Err(DenyReason::BodyTooLarge);
+                }
+                let died_idle = link.is_used() && !link.has_answered();
+                let attempt = if died_idle { Attempt::ReusedDead } else { Attempt::Protocol };
+                worker.meters.attempt(upstream, attempt);
+                let again = unsent.or(spare).filter(|_| died_idle && retries_left > 0);
+                request = again.ok_or(DenyReason::UpstreamProtocol)?;
+                retries_left -= 1;
+                fresh_only = true;
+            }
+        }
+    }
+}
+
+/// What a missing connection counts as, what the caller is told, and whether to try again.
+fn judge(unlinked: &Unlinked) -> (Attempt, DenyReason, bool) {
+    match unlinked {
+        Unlinked::Full => (Attempt::Connect, DenyReason::PoolFull, false),
+        Unlinked::NoAddress => (Attempt::Connect, DenyReason::NoHealthyUpstream, true),
+        Unlinked::Refused(_) => (Attempt::Connect, DenyReason::UpstreamConnect, true),
+        Unlinked::Timeout => (Attempt::Timeout, DenyReason::UpstreamTimeout, true),
+    }
+}
+
+/// A copy of a request that may be sent twice: of an idempotent method, without a body.
+fn copy(request: &Request<UpstreamBody>) -> Option<Request<UpstreamBody>> {
+    let idempotent = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
+    );
+    if !idempotent || !matches!(request.body(), UpstreamBody::Empty) {
+        return None;
+    }
+    let mut copy = Request::new(UpstreamBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
+/// Why an exchange gave no response.
+enum Broken {
+    /// It took too long.
+    Late,
+    /// The connection broke; `unsent` is the request if not a byte of it was sent.
+    Off { unsent: Option<Request<UpstreamBody>> },
+}
+
+/// One attempt on one connection. The connection is driven here, with this task's waker; the
+/// channels between it and us are polled without one, for nobody else ever moves them.
+async fn exchange(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    link: &Rc<Link>,
+    request: Request<UpstreamBody>,
+) -> Result<Response<Incoming>, Broken> {
+    if !request.body().is_end_stream() {
+        connection.uploading.replace(Some(Rc::clone(link)));
+    }
+    let mut answer = pin!(link.send(request));
+    connection.wait_for(Waiting::UpstreamHead, worker.coarse.get());
+    let result = poll_fn(|cx| {
+        link.drive(cx);
+        let mut quiet = Context::from_waker(Waker::noop());
+        match answer.as_mut().poll(&mut quiet) {
+            Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+            Poll::Ready(Err(mut error)) => {
+                let unsent = error.take_message();
+                Poll::Ready(Err(Broken::Off { unsent }))
+            }
+            Poll::Pending => match connection.late() {
+                Some(Late::Upstream | Late::Whole) => Poll::Ready(Err(Broken::Late)),
+                None => Poll::Pending,
+            },
+        }
+    })
+    .await;
+    connection.wait_for(Waiting::Nobody, worker.coarse.get());
+    if result.is_err() {
+        connection.uploading.replace(None);
+    }
+    result
+}
