@@ -8,7 +8,7 @@ use super::fault::{Fault, Place};
 use super::sections::{Auth, Config, Feed, FeedMode, Route};
 
 /// Every contradiction of `config`.
-pub fn contradictions(config: &Config) -> Vec<Fault> {
+pub(super) fn contradictions(config: &Config) -> Vec<Fault> {
     let mut faults = Vec::new();
     names_differ(&mut faults, "listeners", config.listeners.iter().map(|l| l.name.0.as_str()));
     names_differ(&mut faults, "upstreams", config.upstreams.iter().map(|u| u.name.0.as_str()));

@@ -72,51 +72,62 @@ pub fn parse(
     if !syntax.is_empty() {
         return Err(syntax.iter().map(|error| syntax_fault(text, error)).collect());
     }
-    let span = document.span();
     let document = document.into_inner();
-    let mut faults = Vec::new();
-    let mut used = BTreeSet::new();
-    let value = Spanned::new(span.clone(), DeValue::Table(document.clone()));
-    let mut reader = Reader::new(text, base, environment, &mut used, &mut faults);
-    let config = Config::read(&value, &mut reader);
-    refuse_unused(environment, &used, &mut faults);
+    let source = Source { text, base };
+    let (config, mut faults) = source.read(document.clone(), environment);
     if let Some(config) = config.filter(|_| faults.is_empty()) {
         let contradictions = check::contradictions(&config);
         return if contradictions.is_empty() { Ok(config) } else { Err(contradictions) };
     }
-    faults.extend(contradictions_of_the_rest(document, span, text, base, environment, &faults));
+    let rest = source.contradictions_of_the_rest(document, environment, &faults);
+    faults.extend(rest);
     Err(faults)
 }
 
-/// What contradicts itself in the sections that could be read, when others could not: those are
-/// left at their defaults. Says nothing when a list that others refer to could not be read.
-fn contradictions_of_the_rest(
-    document: DeTable<'_>,
-    span: std::ops::Range<usize>,
-    text: &str,
-    base: &Path,
-    environment: &BTreeMap<String, String>,
-    faults: &[Fault],
-) -> Vec<Fault> {
-    let broken: BTreeSet<&str> =
-        faults.iter().map(|fault| fault.key.split(['.', '[']).next().unwrap_or_default()).collect();
-    if ["listeners", "upstreams", "routes"].iter().any(|list| broken.contains(list)) {
-        return Vec::new();
+/// A document as it was written, and where relative paths in it start.
+#[derive(Copy, Clone)]
+struct Source<'a> {
+    text: &'a str,
+    base: &'a Path,
+}
+
+impl Source<'_> {
+    fn read(
+        self,
+        document: DeTable<'_>,
+        environment: &BTreeMap<String, String>,
+    ) -> (Option<Config>, Vec<Fault>) {
+        let (mut used, mut faults) = (BTreeSet::new(), Vec::new());
+        let mut reader = Reader::new(self.text, self.base, environment, &mut used, &mut faults);
+        let value = Spanned::new(0..self.text.len(), DeValue::Table(document));
+        let config = Config::read(&value, &mut reader);
+        refuse_unused(environment, &used, &mut faults);
+        (config, faults)
     }
-    let whole = document.into_iter().filter(|(name, _)| !broken.contains(&**name.get_ref()));
-    let document: DeTable<'_> = whole.collect();
-    let environment: BTreeMap<String, String> = environment
-        .iter()
-        .filter(|(name, _)| {
-            !broken.iter().any(|key| name.starts_with(&setting::environment_name(key)))
-        })
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    let (mut used, mut again) = (BTreeSet::new(), Vec::new());
-    let value = Spanned::new(span, DeValue::Table(document));
-    let mut reader = Reader::new(text, base, &environment, &mut used, &mut again);
-    let config = Config::read(&value, &mut reader);
-    config.map(|config| check::contradictions(&config)).unwrap_or_default()
+
+    /// What contradicts itself in the sections that could be read, when others could not: those
+    /// are left at their defaults. Says nothing when a list that others refer to is broken.
+    fn contradictions_of_the_rest(
+        self,
+        document: DeTable<'_>,
+        environment: &BTreeMap<String, String>,
+        faults: &[Fault],
+    ) -> Vec<Fault> {
+        let section_of =
+            |fault: &Fault| fault.key.split(['.', '[']).next().unwrap_or("").to_owned();
+        let broken: BTreeSet<String> = faults.iter().map(section_of).collect();
+        if ["listeners", "upstreams", "routes"].iter().any(|list| broken.contains(*list)) {
+            return Vec::new();
+        }
+        let whole = document.into_iter().filter(|(name, _)| !broken.contains(&**name.get_ref()));
+        let of_broken = |name: &str| {
+            broken.iter().any(|section| name.starts_with(&setting::environment_name(section)))
+        };
+        let environment = environment.iter().filter(|(name, _)| !of_broken(name));
+        let environment = environment.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let (config, _) = self.read(whole.collect(), &environment);
+        config.map(|config| check::contradictions(&config)).unwrap_or_default()
+    }
 }
 
 /// Checks a configuration once more after flags were put over it.

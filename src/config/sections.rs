@@ -210,7 +210,7 @@ section! {
         /// From the first byte of a head to its end; then 408.
         head: Period<250, HOUR_MS> => default r#""10s""#,
         /// Between two requests of a connection; then it is closed.
-        idle: Period<250, DAY_MS> => default r#""1m""#,
+        idle: Period<250, DAY_MS> => default r#""60s""#,
         /// The slowest body that is put up with, in bytes per second; 0 = any.
         min_rate: Count<0, 1_000_000_000> => default "500",
         /// How long a body may be slower than that.
@@ -220,9 +220,9 @@ section! {
         /// Opening a connection to an upstream; then 504.
         upstream_connect: Period<50, HOUR_MS> => default r#""2s""#,
         /// From the request's head to the response's head; then 504.
-        upstream_head: Period<50, DAY_MS> => default r#""1m""#,
+        upstream_head: Period<50, DAY_MS> => default r#""60s""#,
         /// Between two pieces of a response body; then the response is cut.
-        upstream_read: Period<50, DAY_MS> => default r#""1m""#,
+        upstream_read: Period<50, DAY_MS> => default r#""60s""#,
         /// The same on routes with `streaming`.
         stream_idle: Period<50, DAY_MS> => default r#""1h""#,
         /// How long unread input is drained before a connection is closed.

@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::fault::{Fault, Place};
 
 /// A type that a configuration key can have.
-pub trait Setting: Sized {
+pub(crate) trait Setting: Sized {
     /// What is allowed, as the end of the sentence "allowed: …".
     fn allowed() -> String;
 
@@ -30,7 +30,7 @@ pub trait Setting: Sized {
 
 /// How the reference file shows a key.
 #[derive(Copy, Clone)]
-pub enum Shape {
+pub(crate) enum Shape {
     /// `key = value`
     Value,
     /// `[key]` with keys of its own.
@@ -40,7 +40,7 @@ pub enum Shape {
 }
 
 /// One key of a section: the single place that knows its name, default and explanation.
-pub struct Key {
+pub(crate) struct Key {
     /// As written in the file.
     pub name: &'static str,
     /// The lines of its doc comment.
@@ -54,7 +54,7 @@ pub struct Key {
 }
 
 /// Walks one document and collects the faults.
-pub struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     text: &'a str,
     origin: Origin<'a>,
     base: &'a Path,
@@ -73,7 +73,7 @@ enum Origin<'a> {
 
 impl<'a> Reader<'a> {
     /// A reader of `text`; relative paths in it start at `base`.
-    pub fn new(
+    pub(crate) fn new(
         text: &'a str,
         base: &'a Path,
         environment: &'a BTreeMap<String, String>,
@@ -85,23 +85,23 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads `key` of `table`: from the environment, else from the table, else its default.
-    pub fn key<T: Setting>(&mut self, table: &DeTable<'_>, key: &Key) -> Option<T> {
+    pub(crate) fn key<T: Setting>(&mut self, table: &DeTable<'_>, key: &Key) -> Option<T> {
         self.path.push(key.name.to_owned());
         let result = match (self.override_of(), table.get(key.name)) {
-            (Some((name, text)), _) => self.from_environment(&name, &text),
+            (Some((name, text)), _) => self.read_variable(&name, &text),
             (None, Some(value)) => T::read(value, self),
             (None, None) if key.required => {
                 self.wrong(None, format_args!("required; allowed: {}", T::allowed()));
                 None
             }
-            (None, None) => self.from_default(key.toml),
+            (None, None) => self.read_default(key.toml),
         };
         self.path.pop();
         result
     }
 
     /// Reports the keys of `table` that are not among `keys`.
-    pub fn refuse_unknown(&mut self, table: &DeTable<'_>, keys: &[Key]) {
+    pub(crate) fn refuse_unknown(&mut self, table: &DeTable<'_>, keys: &[Key]) {
         for (name, _) in table {
             if keys.iter().any(|key| key.name == name.get_ref()) {
                 continue;
@@ -115,7 +115,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads one element of a list.
-    pub fn element<T: Setting>(&mut self, index: usize, value: &Spanned<DeValue<'_>>) -> Option<T> {
+    pub(crate) fn element<T: Setting>(
+        &mut self,
+        index: usize,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Option<T> {
         let list = self.path.pop().unwrap_or_default();
         self.path.push(format!("{list}[{index}]"));
         let result = T::read(value, self);
@@ -125,7 +129,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reports that `value` is not what `T` allows.
-    pub fn refuse<T: Setting>(&mut self, value: &Spanned<DeValue<'_>>) -> Option<T> {
+    pub(crate) fn refuse<T: Setting>(&mut self, value: &Spanned<DeValue<'_>>) -> Option<T> {
         let mut shown: String =
             self.text.get(value.span()).unwrap_or("?").chars().take(80).collect();
         if let Some(line_end) = shown.find('\n') {
@@ -136,7 +140,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reports `what` about the present key.
-    pub fn wrong(&mut self, span: Option<Range<usize>>, what: impl Display) {
+    pub(crate) fn wrong(&mut self, span: Option<Range<usize>>, what: impl Display) {
         let place = match (self.origin, span) {
             (Origin::Environment(name), _) => Place::Environment(name.to_owned()),
             (Origin::File, Some(span)) => Place::Line(line_of(self.text, span.start)),
@@ -146,7 +150,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `path` as seen from the configuration file.
-    pub fn resolve(&self, path: &str) -> PathBuf {
+    pub(crate) fn resolve(&self, path: &str) -> PathBuf {
         self.base.join(path)
     }
 
@@ -161,7 +165,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A value from the environment is TOML if it reads as such, and otherwise the text itself.
-    fn from_environment<T: Setting>(&mut self, name: &str, text: &str) -> Option<T> {
+    fn read_variable<T: Setting>(&mut self, name: &str, text: &str) -> Option<T> {
         let quoted = Spanned::new(0..text.len(), DeValue::String(text.into()));
         let Ok(parsed) = DeValue::parse(text) else {
             return self.elsewhere(Origin::Environment(name), text, &quoted);
@@ -179,7 +183,7 @@ impl<'a> Reader<'a> {
         found
     }
 
-    fn from_default<T: Setting>(&mut self, text: &str) -> Option<T> {
+    fn read_default<T: Setting>(&mut self, text: &str) -> Option<T> {
         match DeValue::parse(text) {
             Ok(value) => self.elsewhere(Origin::BuiltIn, text, &value),
             Err(error) => {
@@ -212,12 +216,12 @@ impl<'a> Reader<'a> {
 }
 
 /// `limits.head_bytes` → `PORTCULLIS__LIMITS__HEAD_BYTES`.
-pub fn environment_name(key: &str) -> String {
+pub(crate) fn environment_name(key: &str) -> String {
     format!("PORTCULLIS__{}", key.to_uppercase().replace('.', "__"))
 }
 
 /// The line, counted from 1, of the byte at `offset`.
-pub fn line_of(text: &str, offset: usize) -> usize {
+pub(crate) fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
