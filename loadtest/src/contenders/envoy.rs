@@ -1,7 +1,7 @@
 //! Envoy: one worker thread, the `api_key_auth` filter with every key inline.
 //!
-//! What a request does not need is off: request ids, Envoy's own headers, per-request timers,
-//! dynamic statistics, the access log.
+//! The rest is at its defaults: like the product, it then counts requests, limits their time and
+//! gives each an id. Switching all that off saved it a tenth.
 
 use anyhow::Result;
 use serde_json::json;
@@ -30,24 +30,18 @@ pub(super) fn launch(site: &Site, place: &Place, keys: &KeySet) -> Result<Launch
         "name": "router",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
-            "dynamic_stats": false,
-            "suppress_envoy_headers": true,
         },
     });
     let http = json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "in",
-        "codec_type": "HTTP1",
-        "generate_request_id": false,
-        "server_header_transformation": "PASS_THROUGH",
-        "stream_idle_timeout": "0s",
         "http_filters": [key_filter, router],
         "route_config": {"virtual_hosts": [{
             "name": "all",
             "domains": ["*"],
             "routes": [{
                 "match": {"prefix": "/"},
-                "route": {"cluster": "api", "timeout": "0s"},
+                "route": {"cluster": "api"},
             }],
         }]},
     });

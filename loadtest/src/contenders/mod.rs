@@ -1,8 +1,9 @@
 //! The contenders: what each is called, and how it is started with a set of keys.
 //!
-//! Every contender gets the cheapest sensible configuration of its own kind: one worker, keep-alive
-//! on both sides without a request limit, no log. None but Portcullis strips the credential, names
-//! the caller to the upstream or counts anything: the comparison leans towards the others.
+//! Every contender runs with its defaults, except for one worker, no log, and keep-alive on both
+//! sides without a limit of requests where that has to be asked for. All look the key up; only
+//! Portcullis also strips it, names the caller to the upstream and checks a permission: the
+//! comparison leans towards the others.
 
 mod envoy;
 mod haproxy;
