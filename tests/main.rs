@@ -16,4 +16,5 @@ mod paths;
 mod streams;
 mod supply_chain;
 mod support;
+mod tour;
 mod up;

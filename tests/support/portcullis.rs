@@ -149,10 +149,11 @@ impl Home {
         let start = loop {
             match lines.recv_timeout(wait::PATIENCE) {
                 Ok(line) => {
-                    if let Some(start) = Start::parse(&line) {
+                    let start = Start::parse(&line);
+                    seen.push(line);
+                    if let Some(start) = start {
                         break start;
                     }
-                    seen.push(line);
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     let _ = child.kill();
