@@ -1,7 +1,19 @@
 //! The first start: fills an empty database. It never touches one which is filled.
 
+use portcullis_core::account::{KeyName, Username};
 use portcullis_core::entropy::EntropyFailure;
-use portcullis_core::key::PlainKey;
+use portcullis_core::key::{self, PlainKey};
+
+use crate::api::App;
+use crate::api::problem::Problem;
+use crate::api::views;
+use crate::domain::keys::digest_of;
+use crate::domain::organizations::{self, CreatedOrganization, NewOrganization};
+use crate::domain::{Author, records};
+use crate::policy::Profile;
+use crate::store::audit::{Actor, Event, Origin, Outcome, Target};
+use crate::store::installation::{self, Purpose};
+use crate::store::{StoreError, Unit, feed};
 
 /// The three keys that exist after the first start. Each is shown here and nowhere else.
 pub struct FirstTokens {
@@ -34,4 +46,64 @@ pub enum BootstrapError {
     /// The database refused.
     #[error("the new database could not be filled: {0}")]
     Store(String),
+}
+
+/// Fills the database if nothing was ever committed to it.
+pub(crate) async fn run(
+    app: &App,
+    deliver: impl FnOnce(&FirstTokens) -> std::io::Result<()> + Send,
+) -> Result<Started, BootstrapError> {
+    let now = app.now();
+    let mut unit = Unit::begin(&app.store, app.ledger.clone(), now).await.map_err(store)?;
+    if feed::find_head(unit.conn()).await.map_err(store)?.position.seq > 0 {
+        return Ok(Started::Existing);
+    }
+    records::publish_roles(&mut unit).await.map_err(store)?;
+    let wanted = NewOrganization {
+        name: "default".to_owned(),
+        profile: Profile::Default,
+        owner: Username::parse("admin").expect("`admin` is a username"),
+        email: None,
+        key_name: KeyName::parse("admin-token").expect("`admin-token` is a key name"),
+    };
+    let created = organizations::create(app, &mut unit, wanted, &Author::system()).await;
+    let CreatedOrganization { org, plain, .. } = created.map_err(|problem| problem_text(&problem))?;
+    let operator = key::mint(&app.prefix, app.entropy.as_ref())?;
+    let gateway = key::mint(&app.prefix, app.entropy.as_ref())?;
+    for (purpose, plain) in [(Purpose::Operator, &operator), (Purpose::Gateway, &gateway)] {
+        let secret = digest_of(app, plain, now);
+        installation::insert_key(unit.conn(), plain.id(), purpose, &secret, now)
+            .await
+            .map_err(store)?;
+    }
+    let event = Event {
+        org_id: org.id.clone(),
+        actor: Actor {
+            kind: "system",
+            id: "system".to_owned(),
+            name: "Portcullis".to_owned(),
+            key_id: None,
+            state: "active".to_owned(),
+        },
+        action: "organization.create".to_owned(),
+        target: Target { kind: "organization", id: org.id.clone(), name: org.name.clone() },
+        resource_id: Some(org.root_resource_id.clone()),
+        outcome: Outcome::Ok,
+        origin: Origin::default(),
+        before: None,
+        after: Some(views::organization(&org)),
+    };
+    let tokens = FirstTokens { admin: plain, operator, gateway };
+    // Before the commit: tokens without a database are rubbish, a database without tokens is lost.
+    deliver(&tokens).map_err(BootstrapError::Deliver)?;
+    unit.commit(event, app.entropy.as_ref()).await.map_err(store)?;
+    Ok(Started::New)
+}
+
+fn store(error: StoreError) -> BootstrapError {
+    BootstrapError::Store(error.to_string())
+}
+
+fn problem_text(problem: &Problem) -> BootstrapError {
+    BootstrapError::Store(problem.internal.clone().unwrap_or_else(|| problem.detail.clone()))
 }

@@ -14,6 +14,7 @@
 
 mod api;
 mod bootstrap;
+mod caller;
 mod cursor;
 mod domain;
 mod instant;

@@ -1,0 +1,96 @@
+//! Lists: paging, order and the cursor that is bound to both (service-accounts.md 9.2).
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use super::call::Call;
+use super::fields::{self, Query};
+use super::problem::{Code, Problem};
+use crate::store::page::{Order, Slice};
+
+const DEFAULT_PAGE: u64 = 50;
+const MAX_PAGE: u64 = 200;
+
+/// A list as it was asked for; filters are read by the operation.
+pub(crate) struct List {
+    pub(crate) slice: Slice,
+    page_size: usize,
+    scope: String,
+    cursor: Option<String>,
+}
+
+impl List {
+    /// Takes the parameters that all lists share out of the query.
+    pub(crate) fn read(call: &Call, query: &mut Query) -> List {
+        let cursor = query.text("cursor");
+        let page_size = query.read("page_size", fields::integer(1..=MAX_PAGE));
+        let page_size = page_size.unwrap_or(DEFAULT_PAGE);
+        let order = query.read("order_by", fields::one_of(&["created_at", "-created_at"]));
+        let order = match order {
+            Some("-created_at") => Order::NewestFirst,
+            Some(_) | None => Order::OldestFirst,
+        };
+        let count = query.read("count", fields::boolean).unwrap_or(false);
+        let scope = format!("{} {order:?} {}", call.path(), query.unread());
+        let limit = i64::try_from(page_size).unwrap_or(i64::MAX).saturating_add(1);
+        List {
+            slice: Slice { order, after: None, limit, count },
+            page_size: usize::try_from(page_size).unwrap_or(usize::MAX),
+            scope,
+            cursor,
+        }
+    }
+
+    /// Opens the cursor. Done last, after the query was found right.
+    pub(crate) fn resume(&mut self, call: &Call) -> Result<(), Problem> {
+        if let Some(cursor) = &self.cursor {
+            let place = call.app.cursors.open(&self.scope, cursor).ok_or_else(|| {
+                Problem::new(Code::InvalidCursor, "Start again without a cursor.")
+            })?;
+            self.slice.after = Some(place);
+        }
+        Ok(())
+    }
+
+    /// The page. `rows` may hold one more than the page; `place` says where a row stands.
+    pub(crate) fn page<T>(
+        &self,
+        call: &Call,
+        rows: Vec<T>,
+        total: Option<i64>,
+        place: impl Fn(&T) -> (i64, &str),
+        show: impl Fn(&T) -> Result<Value, Problem>,
+    ) -> Result<Response, Problem> {
+        self.sparse_page(call, rows, total, place, |row| show(row).map(Some))
+    }
+
+    /// The same, where some rows are not shown: their places count towards the page.
+    pub(crate) fn sparse_page<T>(
+        &self,
+        call: &Call,
+        mut rows: Vec<T>,
+        total: Option<i64>,
+        place: impl Fn(&T) -> (i64, &str),
+        show: impl Fn(&T) -> Result<Option<Value>, Problem>,
+    ) -> Result<Response, Problem> {
+        let more = rows.len() > self.page_size;
+        rows.truncate(self.page_size);
+        let next_cursor = match rows.last() {
+            Some(last) if more => {
+                let (created_ms, id) = place(last);
+                Some(call.app.cursors.seal(&self.scope, created_ms, id))
+            }
+            Some(_) | None => None,
+        };
+        let shown = rows.iter().map(show).collect::<Result<Vec<Option<Value>>, Problem>>()?;
+        let items = shown.into_iter().flatten().collect();
+        let mut body = Map::new();
+        body.insert("items".to_owned(), Value::Array(items));
+        body.insert("next_cursor".to_owned(), json!(next_cursor));
+        if let Some(total) = total {
+            body.insert("total".to_owned(), json!(total));
+        }
+        Ok(Json(Value::Object(body)).into_response())
+    }
+}

@@ -1,0 +1,94 @@
+//! `POST S/access:grant`: one role on one or more resources, in one step.
+
+use serde_json::{Value, json};
+
+use crate::api::call::{Call, Need, unknown_reference};
+use crate::api::fields::{self, Faults, Fields};
+use crate::api::reply::{Mutation, Reply};
+use crate::domain::Effect;
+use crate::domain::accounts::find_living;
+use crate::domain::bindings::{Change, NewBinding, Subject};
+use crate::store::{bindings, resources};
+
+pub(crate) async fn run(call: Call) -> Reply {
+    let need = Need::somewhere("access.grant", "role_binding:create");
+    let mut admitted = call.identify().await?.member(need)?;
+    let wait = admitted.wait()?;
+    let Grant { resource_ids, role_id, propagate } = read(admitted.call.body().await?)?;
+    let mut work = admitted.begin().await?;
+    let org_id = work.org()?.id.clone();
+    let mut found = Vec::with_capacity(resource_ids.len());
+    for (index, id) in resource_ids.iter().enumerate() {
+        let resource = resources::find(work.unit.conn(), &org_id, id).await?;
+        found.push(
+            resource.ok_or_else(|| unknown_reference(&format!("resource_ids[{index}]")))?,
+        );
+        work.check_at("role_binding:create", id).await?;
+    }
+    let account = find_living(&mut work, admitted.call.param("sa")).await?;
+    account.state()?.editable()?;
+    let existing = bindings::list_of_subject(work.unit.conn(), &account.id).await?;
+    let before = json!(existing.iter().map(crate::api::views::binding).collect::<Vec<_>>());
+    let mut change = Change::begin(&mut work, Subject::account(&account.id)).await?;
+    let mut granted = 0;
+    for id in &resource_ids {
+        let held = bindings::list_of_subject(work.unit.conn(), &account.id).await?;
+        let equal = held.into_iter().find(|row| row.resource_id == *id && row.role_id == role_id);
+        match equal {
+            Some(row) if row.propagate == propagate => {}
+            Some(mut row) => {
+                change.alter(&mut work, &mut row, &role_id, propagate).await?;
+                granted += 1;
+            }
+            None => {
+                let wanted = NewBinding {
+                    role_id: role_id.clone(),
+                    resource_id: id.clone(),
+                    propagate,
+                };
+                change.add(&mut work, &wanted, "").await?;
+                granted += 1;
+            }
+        }
+    }
+    let warnings = std::mem::take(&mut change.warnings);
+    change.finish(&mut work).await?;
+    let mut rows = Vec::with_capacity(found.len());
+    for resource in &found {
+        rows.push(super::shown(&mut work, &account, resource).await?);
+    }
+    let after = Value::Array(rows);
+    let committed = match granted {
+        0 => work.unchanged(),
+        _ => {
+            let happening =
+                super::happening("access.grant", &account, None, before, after.clone());
+            work.commit(&org_id, happening).await?
+        }
+    };
+    Ok(Mutation::of(committed, Effect::Narrowing, "access", after)
+        .with("warnings", Value::Array(warnings))
+        .send(&admitted, wait)
+        .await)
+}
+
+struct Grant {
+    resource_ids: Vec<String>,
+    role_id: String,
+    propagate: bool,
+}
+
+fn read(mut body: Fields) -> Result<Grant, Faults> {
+    let resource_ids = body.required("resource_ids", fields::list(1..=200, fields::id));
+    let role_id = body.required("role_id", fields::id);
+    let propagate = body.optional("propagate", fields::boolean);
+    let complete = body.finish()?;
+    let mut resource_ids = resource_ids.value(&complete);
+    resource_ids.sort();
+    resource_ids.dedup();
+    Ok(Grant {
+        resource_ids,
+        role_id: role_id.value(&complete),
+        propagate: propagate.value(&complete).unwrap_or(true),
+    })
+}

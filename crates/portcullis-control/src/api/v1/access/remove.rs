@@ -1,0 +1,32 @@
+//! `DELETE S/access/{resource}`: takes the direct access away; what is inherited counts again.
+
+use crate::api::call::{Call, Need};
+use crate::api::reply::{Mutation, Reply};
+use crate::domain::Effect;
+use crate::domain::accounts::find_living;
+use crate::domain::bindings::{Change, Subject};
+
+pub(crate) async fn run(call: Call) -> Reply {
+    let need = Need::somewhere("access.delete", "role_binding:delete");
+    let mut admitted = call.identify().await?.member(need)?;
+    let wait = admitted.wait()?;
+    admitted.call.no_body().await?;
+    let mut work = admitted.begin().await?;
+    let account = find_living(&mut work, admitted.call.param("sa")).await?;
+    let resource = super::find_resource(&mut work, admitted.call.param("resource")).await?;
+    work.check_at("role_binding:delete", &resource.id).await?;
+    let before = super::shown(&mut work, &account, &resource).await?;
+    let direct = super::direct_bindings(&mut work, &account, &resource).await?;
+    let mut change = Change::begin(&mut work, Subject::account(&account.id)).await?;
+    for row in &direct {
+        change.remove(&mut work, row).await?;
+    }
+    change.finish(&mut work).await?;
+    let after = super::shown(&mut work, &account, &resource).await?;
+    let org_id = account.org_id.clone();
+    let resource_id = Some(resource.id.clone());
+    let happening =
+        super::happening("access.delete", &account, resource_id, before.clone(), after);
+    let committed = work.commit(&org_id, happening).await?;
+    Ok(Mutation::of(committed, Effect::Narrowing, "access", before).send(&admitted, wait).await)
+}

@@ -1,0 +1,51 @@
+//! `GET O/audit-events`: by actor, target, action, outcome, address and time.
+
+use crate::api::call::{Call, Need};
+use crate::api::fields::{self, Query};
+use crate::api::list::List;
+use crate::api::reply::Reply;
+use crate::api::views;
+use crate::instant::column;
+use crate::store::audit::{self, AuditFilter};
+
+pub(crate) async fn run(call: Call) -> Reply {
+    let need = Need::root("audit_event.list", "audit_event:read");
+    let admitted = call.identify().await?.member(need)?;
+    let mut query = admitted.call.query()?;
+    let mut list = List::read(&admitted.call, &mut query);
+    let filter = filter(&mut query);
+    query.finish()?;
+    list.resume(&admitted.call)?;
+    let mut view = admitted.view().await?;
+    let (order, limit) = (list.slice.order, list.slice.limit);
+    let from = list.slice.after.as_ref().map(|(seq, _)| *seq);
+    let org_id = &admitted.org()?.id;
+    let rows = audit::list(view.conn(), org_id, &filter, order, from, limit).await?;
+    let total = match list.slice.count {
+        true => Some(audit::count(view.conn(), org_id, &filter).await?),
+        false => None,
+    };
+    list.page(
+        &admitted.call,
+        rows,
+        total,
+        |row| (row.seq, row.id.as_str()),
+        |row| Ok(views::audit_event(row)),
+    )
+}
+
+fn filter(query: &mut Query) -> AuditFilter {
+    let after_seq = query.read("after_seq", fields::integer(0..=u64::from(u32::MAX) << 16));
+    AuditFilter {
+        after_seq: after_seq.and_then(|seq| i64::try_from(seq).ok()),
+        since_ms: query.read("since", fields::instant).map(column),
+        until_ms: query.read("until", fields::instant).map(column),
+        actor_id: query.text("actor_id"),
+        target_id: query.text("target_id"),
+        action: query.text("action"),
+        outcome: query
+            .read("outcome", fields::one_of(&["ok", "denied", "error"]))
+            .map(str::to_owned),
+        ip: query.text("ip"),
+    }
+}

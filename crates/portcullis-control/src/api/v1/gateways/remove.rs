@@ -1,0 +1,34 @@
+//! `DELETE /v1/gateways/{gateway}`: a dead node is no longer waited for; its id is void.
+
+use crate::api::call::{Call, Happening};
+use crate::api::problem::Problem;
+use crate::api::reply::{Mutation, Reply};
+use crate::domain::Effect;
+use crate::instant::column;
+use crate::store::audit::{INSTALLATION, Target};
+use crate::store::gateways;
+
+pub(crate) async fn run(call: Call) -> Reply {
+    let mut admitted = call.identify().await?.operator("gateway.delete")?;
+    let wait = admitted.wait()?;
+    admitted.call.no_body().await?;
+    let id = admitted.call.param("gateway").to_owned();
+    let all = admitted.app().publisher.list().await;
+    let found = all.iter().find(|status| status.row.id == id).ok_or_else(Problem::not_found)?;
+    let shown = super::shown(&admitted, found).await?;
+    let mut work = admitted.begin().await?;
+    let now_ms = column(work.now);
+    if !gateways::remove(work.unit.conn(), &id, now_ms).await? {
+        return Err(Problem::not_found());
+    }
+    let happening = Happening {
+        action: "gateway.delete",
+        target: Target { kind: "gateway", id: id.clone(), name: id.clone() },
+        resource_id: None,
+        before: Some(shown.clone()),
+        after: None,
+    };
+    let committed = work.commit(INSTALLATION, happening).await?;
+    admitted.app().publisher.remove(&id, now_ms).await;
+    Ok(Mutation::of(committed, Effect::Narrowing, "gateway", shown).send(&admitted, wait).await)
+}

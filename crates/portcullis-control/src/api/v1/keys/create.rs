@@ -1,0 +1,93 @@
+//! `POST S/keys`: a new key, whose value is in this answer and in no other.
+
+use portcullis_core::account::KeyName;
+use serde_json::Value;
+
+use crate::api::call::{Call, Need};
+use crate::api::fields::{self, Faults, Fields};
+use crate::api::problem::FieldCode;
+use crate::api::reply::{Mutation, Reply};
+use crate::domain::Effect;
+use crate::domain::accounts::find_living;
+use crate::domain::keys::{self, ExpiryWish, NewKey};
+use crate::resolve::Restriction;
+
+/// The longest time to live: a hundred years.
+const MAX_TTL_S: u64 = 100 * 366 * 86_400;
+
+pub(crate) async fn run(call: Call) -> Reply {
+    let need = Need::root("api_key.create", "api_key:create").entitled();
+    let mut admitted = call.identify().await?.member(need)?;
+    let wait = admitted.wait()?;
+    let wanted = read_key(admitted.call.body().await?)?;
+    let mut work = admitted.begin().await?;
+    let account = find_living(&mut work, admitted.call.param("sa")).await?;
+    let (row, plain) = keys::create(&mut work, &account, wanted, "").await?;
+    let shown = super::shown(&work, &account, &row)?;
+    let happening = super::happening("api_key.create", &row, None, Some(shown.clone()));
+    let committed = work.commit(&row.org_id, happening).await?;
+    let location = format!(
+        "/v1/organizations/{}/service-accounts/{}/keys/{}",
+        row.org_id, row.owner_id, row.id
+    );
+    Ok(Mutation::of(committed, Effect::Widening, "key", shown)
+        .created(location)
+        .with_secret(&plain)
+        .send(&admitted, wait)
+        .await)
+}
+
+/// The fields of a new key, here and as `create_key` of a new account.
+pub(crate) fn read_key(mut body: Fields) -> Result<NewKey, Faults> {
+    let name = body.required("name", fields::name(KeyName::parse));
+    let description = body.optional("description", fields::text(64 * 1024));
+    let expires_at = body.clearable("expires_at", fields::instant);
+    let ttl_seconds = body.optional("ttl_seconds", fields::integer(1..=MAX_TTL_S));
+    let active = body.optional("active", fields::boolean);
+    let restriction = body.optional("restriction", restriction);
+    if matches!((expires_at.peek(), ttl_seconds.peek()), (Some(Some(_)), Some(Some(_)))) {
+        body.fault("ttl_seconds", FieldCode::BadFormat, "give expires_at or ttl_seconds");
+    }
+    let complete = body.finish()?;
+    let expiry = match (expires_at.value(&complete), ttl_seconds.value(&complete)) {
+        (_, Some(seconds)) => ExpiryWish::Ttl(seconds),
+        (Some(Some(at)), None) => ExpiryWish::At(at),
+        (Some(None), None) => ExpiryWish::Never,
+        (None, None) => ExpiryWish::Default,
+    };
+    Ok(NewKey {
+        name: name.value(&complete),
+        description: description.value(&complete),
+        expiry,
+        active: active.value(&complete).unwrap_or(true),
+        restriction: restriction.value(&complete),
+    })
+}
+
+/// `{permissions?, resource_ids?, methods?}`; what is absent does not narrow.
+pub(super) fn restriction(value: Value) -> Result<Restriction, Faults> {
+    let read = fields::object(|mut inner| {
+        let permissions = inner.optional("permissions", fields::list(0..=200, fields::pattern));
+        let resource_ids = inner.optional("resource_ids", fields::list(0..=200, fields::id));
+        let methods = inner.optional("methods", fields::list(0..=20, method));
+        let complete = inner.finish()?;
+        Ok(Restriction {
+            permissions: permissions.value(&complete),
+            resource_ids: resource_ids.value(&complete),
+            methods: methods.value(&complete),
+        })
+    });
+    read(value)
+}
+
+fn method(value: Value) -> Result<String, Faults> {
+    match value.as_str() {
+        Some(text)
+            if (1..=32).contains(&text.len())
+                && text.bytes().all(|byte| byte.is_ascii_uppercase()) =>
+        {
+            Ok(text.to_owned())
+        }
+        Some(_) | None => Err(Faults::format("an HTTP method such as GET is wanted")),
+    }
+}

@@ -1,0 +1,32 @@
+//! `GET S/keys`.
+
+use crate::api::call::{Call, Need};
+use crate::api::list::List;
+use crate::api::reply::Reply;
+use crate::api::views::{self, KeyContext};
+use crate::instant::column;
+use crate::store::keys;
+
+pub(crate) async fn run(call: Call) -> Reply {
+    let admitted =
+        call.identify().await?.member(Need::root("api_key.list", "api_key:read"))?;
+    let mut query = admitted.call.query()?;
+    let mut list = List::read(&admitted.call, &mut query);
+    let mut filter = super::filter(&mut query, column(admitted.call.now));
+    query.finish()?;
+    list.resume(&admitted.call)?;
+    let org = admitted.org()?;
+    let mut view = admitted.view().await?;
+    let account =
+        super::find_account(view.conn(), &org.id, admitted.call.param("sa")).await?;
+    filter.owner_id = Some(account.id.clone());
+    let (rows, total) = keys::list(view.conn(), &org.id, &filter, &list.slice).await?;
+    let context = KeyContext { org, owner: account.state()?, now: admitted.call.now };
+    list.page(
+        &admitted.call,
+        rows,
+        total,
+        |row| (row.created_ms, row.id.as_str()),
+        |row| views::key(row, context),
+    )
+}

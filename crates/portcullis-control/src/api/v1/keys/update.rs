@@ -1,0 +1,68 @@
+//! `PATCH S/keys/{key}`: name, description, expiry, restriction.
+
+use portcullis_core::account::KeyName;
+
+use super::create::restriction;
+use crate::api::call::{Call, Need};
+use crate::api::fields::{self, Faults, Fields};
+use crate::api::reply::{Mutation, Reply};
+use crate::domain::Effect;
+use crate::domain::keys::{self, KeyPatch};
+
+const READ_ONLY: &[&str] = &[
+    "id",
+    "uid",
+    "org_id",
+    "owner",
+    "state",
+    "generation",
+    "previous",
+    "hint",
+    "created_by",
+    "created_at",
+    "updated_at",
+    "last_used_at",
+    "last_used_ip",
+    "last_login_at",
+    "last_rotated_at",
+    "use_count",
+    "expired",
+    "usable",
+    "age_days",
+    "stale",
+    "version",
+];
+
+pub(crate) async fn run(call: Call) -> Reply {
+    let mut admitted =
+        call.identify().await?.member(Need::root("api_key.update", "api_key:update"))?;
+    let wait = admitted.wait()?;
+    let patch = read(admitted.call.body().await?)?;
+    let label = patch.expires_at.is_none() && patch.restriction.is_none();
+    let mut work = admitted.begin().await?;
+    let (account, mut row) = super::find(&mut work, &admitted.call).await?;
+    admitted.check_version(row.version, work.org()?.policy.require_if_match)?;
+    let before = super::shown(&work, &account, &row)?;
+    keys::patch(&mut work, &mut row, patch).await?;
+    let after = super::shown(&work, &account, &row)?;
+    let happening =
+        super::happening("api_key.update", &row, Some(before), Some(after.clone()));
+    let committed = work.commit(&row.org_id, happening).await?;
+    let effect = if label { Effect::Label } else { Effect::Narrowing };
+    Ok(Mutation::of(committed, effect, "key", after).send(&admitted, wait).await)
+}
+
+fn read(mut body: Fields) -> Result<KeyPatch, Faults> {
+    let name = body.patched("name", fields::name(KeyName::parse));
+    let description = body.clearable("description", fields::text(64 * 1024));
+    let expires_at = body.clearable("expires_at", fields::instant);
+    let restriction = body.clearable("restriction", restriction);
+    body.read_only(READ_ONLY);
+    let complete = body.finish()?;
+    Ok(KeyPatch {
+        name: name.value(&complete),
+        description: description.value(&complete),
+        expires_at: expires_at.value(&complete),
+        restriction: restriction.value(&complete),
+    })
+}

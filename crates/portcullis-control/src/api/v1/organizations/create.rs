@@ -1,0 +1,78 @@
+//! `POST /v1/organizations`: a new organization with its owner and the owner's key, shown once.
+
+use portcullis_core::account::{KeyName, Username};
+use serde_json::json;
+
+use crate::api::call::{Call, Happening};
+use crate::api::fields::{self, Fields};
+use crate::api::reply::{Mutation, Reply};
+use crate::api::views::{self, KeyContext};
+use crate::domain::Effect;
+use crate::domain::organizations::{self, CreatedOrganization, NewOrganization};
+use crate::policy::Profile;
+use portcullis_core::account::AccountState;
+
+pub(crate) async fn run(call: Call) -> Reply {
+    let mut admitted = call.identify().await?.operator("organization.create")?;
+    let wait = admitted.wait()?;
+    let wanted = read(admitted.call.body().await?)?;
+    let mut work = admitted.begin().await?;
+    let author = work.caller.author();
+    let created = organizations::create(&work.app, &mut work.unit, wanted, &author).await?;
+    let CreatedOrganization { org, owner, key, plain } = created;
+    let context = KeyContext { org: &org, owner: AccountState::Active, now: work.now };
+    let key = views::key(&key, context)?;
+    let shown = views::organization(&org);
+    let happening = Happening {
+        action: "organization.create",
+        target: super::target(&org),
+        resource_id: Some(org.root_resource_id.clone()),
+        before: None,
+        after: Some(json!({"organization": shown, "owner": views::user(&owner), "key": key})),
+    };
+    let committed = work.commit(&org.id, happening).await?;
+    Ok(Mutation::of(committed, Effect::Widening, "organization", shown)
+        .created(format!("/v1/organizations/{}", org.id))
+        .with("owner", views::user(&owner))
+        .with("key", key)
+        .with_secret(&plain)
+        .send(&admitted, wait)
+        .await)
+}
+
+fn read(mut body: Fields) -> Result<NewOrganization, fields::Faults> {
+    let name = body.required("name", fields::name(Username::parse));
+    let profile = body.optional("profile", |value| {
+        let text = value.as_str().unwrap_or_default();
+        text.parse::<Profile>().map_err(fields::Faults::format)
+    });
+    let owner = body.required(
+        "owner",
+        fields::object(|mut owner| {
+            let username = owner.required("username", fields::name(Username::parse));
+            let email = owner.optional("email", fields::text(254));
+            let complete = owner.finish()?;
+            Ok((username.value(&complete), email.value(&complete)))
+        }),
+    );
+    let key_name = body.optional(
+        "owner_key",
+        fields::object(|mut key| {
+            let name = key.optional("name", fields::name(KeyName::parse));
+            let complete = key.finish()?;
+            Ok(name.value(&complete))
+        }),
+    );
+    let complete = body.finish()?;
+    let (owner, email) = owner.value(&complete);
+    Ok(NewOrganization {
+        name: name.value(&complete).as_str().to_owned(),
+        profile: profile.value(&complete).unwrap_or_default(),
+        owner,
+        email,
+        key_name: key_name
+            .value(&complete)
+            .flatten()
+            .unwrap_or_else(|| KeyName::parse("owner").expect("`owner` is a key name")),
+    })
+}

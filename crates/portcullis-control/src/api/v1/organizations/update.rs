@@ -1,0 +1,80 @@
+//! `PATCH O`: its name; for the operator also plan and entitlements.
+
+use portcullis_core::account::Username;
+
+use crate::api::call::{Call, Happening, Need};
+use crate::api::fields::{self, Fields};
+use crate::api::problem::Problem;
+use crate::api::reply::{Mutation, Reply};
+use crate::api::views;
+use crate::caller::Caller;
+use crate::domain::Effect;
+use crate::store::organizations;
+
+const READ_ONLY: &[&str] = &[
+    "id",
+    "profile",
+    "policy",
+    "root_resource_id",
+    "owner_group_id",
+    "state",
+    "created_at",
+    "updated_at",
+    "version",
+];
+
+pub(crate) async fn run(call: Call) -> Reply {
+    let need = Need::root("organization.update", "organization:update");
+    let mut admitted = call.identify().await?.member_or_operator(need).await?;
+    let wait = admitted.wait()?;
+    let operator = matches!(admitted.caller, Caller::Operator { .. });
+    let patch = read(admitted.call.body().await?, operator)?;
+    let mut work = admitted.begin().await?;
+    let mut org = work.org()?.clone();
+    admitted.check_version(org.version, org.policy.require_if_match)?;
+    let before = views::organization(&org);
+    org.name = patch.name.unwrap_or(org.name);
+    org.plan = patch.plan.unwrap_or(org.plan);
+    org.allows_accounts = patch.allows_accounts.unwrap_or(org.allows_accounts);
+    let now = work.now;
+    organizations::update(work.unit.conn(), &mut org, now).await?;
+    let after = views::organization(&org);
+    let happening = Happening {
+        action: "organization.update",
+        target: super::target(&org),
+        resource_id: Some(org.root_resource_id.clone()),
+        before: Some(before),
+        after: Some(after.clone()),
+    };
+    let committed = work.commit(&org.id, happening).await?;
+    Ok(Mutation::of(committed, Effect::Label, "organization", after).send(&admitted, wait).await)
+}
+
+struct Patch {
+    name: Option<String>,
+    plan: Option<String>,
+    allows_accounts: Option<bool>,
+}
+
+fn read(mut body: Fields, operator: bool) -> Result<Patch, Problem> {
+    let name = body.patched("name", fields::name(Username::parse));
+    body.read_only(READ_ONLY);
+    if !operator {
+        body.read_only(&["plan", "entitlements"]);
+    }
+    let plan = body.patched("plan", fields::text(64));
+    let entitlements = body.patched(
+        "entitlements",
+        fields::object(|mut inner| {
+            let accounts = inner.patched("service_accounts", fields::boolean);
+            let complete = inner.finish()?;
+            Ok(accounts.value(&complete))
+        }),
+    );
+    let complete = body.finish()?;
+    Ok(Patch {
+        name: name.value(&complete).map(|name| name.as_str().to_owned()),
+        plan: plan.value(&complete),
+        allows_accounts: entitlements.value(&complete).flatten(),
+    })
+}

@@ -1,0 +1,42 @@
+//! `POST O/resources`.
+
+use crate::api::call::{Call, Need};
+use crate::api::fields::{self, Faults, Fields};
+use crate::api::reply::{Mutation, Reply};
+use crate::domain::Effect;
+use crate::domain::resources::{self, KINDS, NewResource, is_ref};
+
+pub(crate) async fn run(call: Call) -> Reply {
+    let need = Need::root("resource.create", "resource:create");
+    let mut admitted = call.identify().await?.member(need)?;
+    let wait = admitted.wait()?;
+    let root = admitted.org()?.root_resource_id.clone();
+    let wanted = read(admitted.call.body().await?, root)?;
+    let mut work = admitted.begin().await?;
+    let row = resources::create(&mut work, wanted).await?;
+    let shown = super::shown(work.unit.conn(), &row).await?;
+    let happening = super::happening("resource.create", &row, None, Some(shown.clone()));
+    let committed = work.commit(&row.org_id, happening).await?;
+    Ok(Mutation::of(committed, Effect::Widening, "resource", shown)
+        .created(format!("/v1/organizations/{}/resources/{}", row.org_id, row.id))
+        .send(&admitted, wait)
+        .await)
+}
+
+/// Without a parent the resource lies directly below the root.
+fn read(mut body: Fields, root: String) -> Result<NewResource, Faults> {
+    let name = body.required("name", fields::name(super::name));
+    let kind = body.required("kind", fields::one_of(KINDS));
+    let parent_id = body.optional("parent_id", fields::id);
+    let reference = body.optional("ref", |value| match value.as_str() {
+        Some(text) if is_ref(text) => Ok(text.to_owned()),
+        Some(_) | None => Err(Faults::format("1 to 128 characters of A-Z, a-z, 0-9, ., _, ~, -")),
+    });
+    let complete = body.finish()?;
+    Ok(NewResource {
+        name: name.value(&complete),
+        kind: kind.value(&complete),
+        parent_id: parent_id.value(&complete).unwrap_or(root),
+        reference: reference.value(&complete),
+    })
+}

@@ -1,0 +1,42 @@
+//! `GET O/resources`.
+
+use std::collections::HashMap;
+
+use crate::api::call::{Call, Need};
+use crate::api::fields;
+use crate::api::list::List;
+use crate::api::reply::Reply;
+use crate::api::views;
+use crate::store::resources::{self, ResourceFilter};
+
+pub(crate) async fn run(call: Call) -> Reply {
+    let need = Need::root("resource.list", "resource:read");
+    let admitted = call.identify().await?.member(need)?;
+    let mut query = admitted.call.query()?;
+    let mut list = List::read(&admitted.call, &mut query);
+    let kinds = &["cluster", "custom", "organization", "project", "workspace"];
+    let filter = ResourceFilter {
+        parent_id: query.text("parent_id"),
+        kind: query.read("kind", fields::one_of(kinds)).map(str::to_owned),
+        state: query
+            .read("state", fields::one_of(&["active", "archived"]))
+            .map(str::to_owned),
+    };
+    query.finish()?;
+    list.resume(&admitted.call)?;
+    let org_id = &admitted.org()?.id;
+    let mut view = admitted.view().await?;
+    let (rows, total) = resources::list(view.conn(), org_id, &filter, &list.slice).await?;
+    let mut above = HashMap::new();
+    for row in &rows {
+        let path = resources::list_path(view.conn(), org_id, &row.id).await?;
+        above.insert(row.id.clone(), path);
+    }
+    list.page(
+        &admitted.call,
+        rows,
+        total,
+        |row| (row.created_ms, row.id.as_str()),
+        |row| Ok(views::resource(row, above.get(&row.id).map_or(&[], Vec::as_slice))),
+    )
+}

@@ -1,0 +1,20 @@
+//! `DELETE O/resources/{resource}`: its bindings go with it.
+
+use crate::api::call::{Call, Need};
+use crate::api::reply::{Mutation, Reply};
+use crate::domain::{Effect, resources};
+
+pub(crate) async fn run(call: Call) -> Reply {
+    let need = Need::root("resource.delete", "resource:delete");
+    let mut admitted = call.identify().await?.member(need)?;
+    let wait = admitted.wait()?;
+    admitted.call.no_body().await?;
+    let mut work = admitted.begin().await?;
+    let row = super::find(&mut work, admitted.call.param("resource")).await?;
+    admitted.check_version(row.version, work.org()?.policy.require_if_match)?;
+    let before = super::shown(work.unit.conn(), &row).await?;
+    resources::delete(&mut work, &row).await?;
+    let happening = super::happening("resource.delete", &row, Some(before.clone()), None);
+    let committed = work.commit(&row.org_id, happening).await?;
+    Ok(Mutation::of(committed, Effect::Narrowing, "resource", before).send(&admitted, wait).await)
+}

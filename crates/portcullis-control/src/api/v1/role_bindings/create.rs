@@ -1,0 +1,60 @@
+//! `POST O/role-bindings`: gives a subject a role on a resource.
+
+use serde_json::Value;
+
+use crate::api::call::{Call, Need, unknown_reference};
+use crate::api::fields::{self, Faults, Fields};
+use crate::api::reply::{Mutation, Reply};
+use crate::api::views;
+use crate::domain::Effect;
+use crate::domain::bindings::{Change, NewBinding, Subject, check_subject};
+use crate::store::resources;
+
+pub(crate) async fn run(call: Call) -> Reply {
+    let need = Need::somewhere("role_binding.create", "role_binding:create");
+    let mut admitted = call.identify().await?.member(need)?;
+    let wait = admitted.wait()?;
+    let (wanted, subject) = read(admitted.call.body().await?)?;
+    let mut work = admitted.begin().await?;
+    let org_id = work.org()?.id.clone();
+    if resources::find(work.unit.conn(), &org_id, &wanted.resource_id).await?.is_none() {
+        return Err(unknown_reference("resource_id"));
+    }
+    work.check_at("role_binding:create", &wanted.resource_id).await?;
+    check_subject(&mut work, &subject, "subject.id").await?;
+    let mut change = Change::begin(&mut work, subject).await?;
+    let row = change.add(&mut work, &wanted, "").await?;
+    let warnings = std::mem::take(&mut change.warnings);
+    change.finish(&mut work).await?;
+    let shown = views::binding(&row);
+    let happening = super::happening("role_binding.create", &row, None, Some(shown.clone()));
+    let committed = work.commit(&org_id, happening).await?;
+    // Under `override` a nearer role can lower what was inherited.
+    Ok(Mutation::of(committed, Effect::Narrowing, "role_binding", shown)
+        .created(format!("/v1/organizations/{org_id}/role-bindings/{}", row.id))
+        .with("warnings", Value::Array(warnings))
+        .send(&admitted, wait)
+        .await)
+}
+
+fn read(mut body: Fields) -> Result<(NewBinding, Subject), Faults> {
+    let role_id = body.required("role_id", fields::id);
+    let resource_id = body.required("resource_id", fields::id);
+    let propagate = body.optional("propagate", fields::boolean);
+    let subject = body.required(
+        "subject",
+        fields::object(|mut inner| {
+            let kind = inner.required("kind", fields::one_of(&["service_account", "user"]));
+            let id = inner.required("id", fields::id);
+            let complete = inner.finish()?;
+            Ok(Subject { kind: kind.value(&complete).to_owned(), id: id.value(&complete) })
+        }),
+    );
+    let complete = body.finish()?;
+    let wanted = NewBinding {
+        role_id: role_id.value(&complete),
+        resource_id: resource_id.value(&complete),
+        propagate: propagate.value(&complete).unwrap_or(true),
+    };
+    Ok((wanted, subject.value(&complete)))
+}

@@ -1,0 +1,27 @@
+//! `DELETE O/role-bindings/{binding}`.
+
+use crate::api::call::{Call, Need};
+use crate::api::reply::{Mutation, Reply};
+use crate::api::views;
+use crate::domain::Effect;
+use crate::domain::bindings::{Change, Subject};
+
+pub(crate) async fn run(call: Call) -> Reply {
+    let need = Need::somewhere("role_binding.delete", "role_binding:delete");
+    let mut admitted = call.identify().await?.member(need)?;
+    let wait = admitted.wait()?;
+    admitted.call.no_body().await?;
+    let mut work = admitted.begin().await?;
+    let row = super::find(&mut work, admitted.call.param("binding")).await?;
+    work.check_at("role_binding:delete", &row.resource_id).await?;
+    admitted.check_version(row.version, work.org()?.policy.require_if_match)?;
+    let mut change = Change::begin(&mut work, Subject::of(&row)).await?;
+    change.remove(&mut work, &row).await?;
+    change.finish(&mut work).await?;
+    let before = views::binding(&row);
+    let happening = super::happening("role_binding.delete", &row, Some(before.clone()), None);
+    let committed = work.commit(&row.org_id, happening).await?;
+    Ok(Mutation::of(committed, Effect::Narrowing, "role_binding", before)
+        .send(&admitted, wait)
+        .await)
+}

@@ -1,0 +1,57 @@
+//! `PATCH O/role-bindings/{binding}`: another role or reach.
+
+use serde_json::Value;
+
+use crate::api::call::{Call, Need};
+use crate::api::fields::{self, Faults, Fields};
+use crate::api::reply::{Mutation, Reply};
+use crate::api::views;
+use crate::domain::Effect;
+use crate::domain::bindings::{Change, Subject};
+
+const READ_ONLY: &[&str] = &[
+    "id",
+    "org_id",
+    "subject",
+    "resource_id",
+    "policy_id",
+    "managed_by",
+    "created_by",
+    "created_at",
+    "updated_at",
+    "version",
+];
+
+pub(crate) async fn run(call: Call) -> Reply {
+    let need = Need::somewhere("role_binding.update", "role_binding:update");
+    let mut admitted = call.identify().await?.member(need)?;
+    let wait = admitted.wait()?;
+    let (role_id, propagate) = read(admitted.call.body().await?)?;
+    let mut work = admitted.begin().await?;
+    let mut row = super::find(&mut work, admitted.call.param("binding")).await?;
+    work.check_at("role_binding:update", &row.resource_id).await?;
+    admitted.check_version(row.version, work.org()?.policy.require_if_match)?;
+    let before = views::binding(&row);
+    let mut change = Change::begin(&mut work, Subject::of(&row)).await?;
+    let role_id = role_id.unwrap_or_else(|| row.role_id.clone());
+    let propagate = propagate.unwrap_or(row.propagate);
+    change.alter(&mut work, &mut row, &role_id, propagate).await?;
+    let warnings = std::mem::take(&mut change.warnings);
+    change.finish(&mut work).await?;
+    let after = views::binding(&row);
+    let happening =
+        super::happening("role_binding.update", &row, Some(before), Some(after.clone()));
+    let committed = work.commit(&row.org_id, happening).await?;
+    Ok(Mutation::of(committed, Effect::Narrowing, "role_binding", after)
+        .with("warnings", Value::Array(warnings))
+        .send(&admitted, wait)
+        .await)
+}
+
+fn read(mut body: Fields) -> Result<(Option<String>, Option<bool>), Faults> {
+    let role_id = body.patched("role_id", fields::id);
+    let propagate = body.patched("propagate", fields::boolean);
+    body.read_only(READ_ONLY);
+    let complete = body.finish()?;
+    Ok((role_id.value(&complete), propagate.value(&complete)))
+}

@@ -1,0 +1,117 @@
+//! `POST O/service-accounts`: an account, and if asked its roles and first key; all or nothing.
+
+use portcullis_core::account::{AccountState, DisplayName, Username};
+use serde_json::{Value, json};
+
+use crate::api::call::{Call, Need};
+use crate::api::fields::{self, Faults, Fields};
+use crate::api::reply::{Mutation, Reply};
+use crate::api::v1::keys::create::read_key;
+use crate::api::views::{self, KeyContext};
+use crate::domain::Effect;
+use crate::domain::accounts::{self, NewAccount};
+use crate::domain::bindings::NewBinding;
+
+pub(crate) async fn run(call: Call) -> Reply {
+    let need = Need::root("service_account.create", "service_account:create").entitled();
+    let mut admitted = call.identify().await?.member(need)?;
+    let wait = admitted.wait()?;
+    let root = admitted.org()?.root_resource_id.clone();
+    let wanted = read(admitted.call.body().await?, &root)?;
+    let mut work = admitted.begin().await?;
+    if wanted.key.is_some() {
+        work.check_at("api_key:create", &root).await?;
+    }
+    for (_, binding) in &wanted.bindings {
+        work.check_at("role_binding:create", &binding.resource_id).await?;
+    }
+    let created = accounts::create(&mut work, wanted).await?;
+    let shown = super::shown(work.unit.conn(), &created.row).await?;
+    let bindings: Vec<Value> = created.bindings.iter().map(views::binding).collect();
+    let org = work.org()?.clone();
+    let context = KeyContext { org: &org, owner: AccountState::Active, now: work.now };
+    let key = match &created.key {
+        Some((row, plain)) => Some((views::key(row, context)?, plain)),
+        None => None,
+    };
+    let mut after = json!({"service_account": shown, "bindings": bindings});
+    if let (Some((key, _)), Value::Object(members)) = (&key, &mut after) {
+        members.insert("key".to_owned(), key.clone());
+    }
+    let happening =
+        super::happening("service_account.create", &created.row, None, Some(after));
+    let committed = work.commit(&org.id, happening).await?;
+    let location = format!("/v1/organizations/{}/service-accounts/{}", org.id, created.row.id);
+    let mut reply = Mutation::of(committed, Effect::Widening, "service_account", shown)
+        .created(location)
+        .with("warnings", Value::Array(created.warnings));
+    if let Some((key, plain)) = key {
+        reply = reply.with("key", key).with_secret(plain);
+    }
+    Ok(reply.send(&admitted, wait).await)
+}
+
+fn read(mut body: Fields, root: &str) -> Result<NewAccount, Faults> {
+    let username = body.optional("username", fields::name(Username::parse));
+    let display_name = body.optional("display_name", fields::name(DisplayName::parse));
+    let description = body.optional("description", fields::text(64 * 1024));
+    let owning_team = body.optional("owning_team", fields::text(255));
+    let avatar_url = body.optional("avatar_url", fields::text(2048));
+    let external_refs = body.optional("external_refs", fields::list(0..=50, external_ref));
+    let managed_by =
+        body.optional("managed_by", fields::one_of(&["console", "api", "terraform", "migration"]));
+    let role_id = body.optional("role_id", fields::id);
+    let bindings = body.optional("bindings", fields::list(0..=200, binding));
+    let key = body.optional("create_key", fields::object(read_key));
+    let complete = body.finish()?;
+    let mut all: Vec<(String, NewBinding)> = Vec::new();
+    if let Some(role_id) = role_id.value(&complete) {
+        let resource_id = root.to_owned();
+        all.push((String::new(), NewBinding { role_id, resource_id, propagate: true }));
+    }
+    for (index, one) in bindings.value(&complete).unwrap_or_default().into_iter().enumerate() {
+        all.push((format!("bindings[{index}]."), one));
+    }
+    Ok(NewAccount {
+        username: username.value(&complete),
+        display_name: display_name.value(&complete),
+        description: description.value(&complete),
+        owning_team: owning_team.value(&complete),
+        avatar_url: avatar_url.value(&complete),
+        external_refs: external_refs.value(&complete).unwrap_or_default(),
+        managed_by: managed_by.value(&complete).unwrap_or("api"),
+        bindings: all,
+        key: key.value(&complete),
+    })
+}
+
+fn binding(value: Value) -> Result<NewBinding, Faults> {
+    let read = fields::object(|mut inner| {
+        let role_id = inner.required("role_id", fields::id);
+        let resource_id = inner.required("resource_id", fields::id);
+        let propagate = inner.optional("propagate", fields::boolean);
+        let complete = inner.finish()?;
+        Ok(NewBinding {
+            role_id: role_id.value(&complete),
+            resource_id: resource_id.value(&complete),
+            propagate: propagate.value(&complete).unwrap_or(true),
+        })
+    });
+    read(value)
+}
+
+/// `{system, workspace_id, legacy_id}`: where the account was before.
+pub(super) fn external_ref(value: Value) -> Result<Value, Faults> {
+    let read = fields::object(|mut inner| {
+        let system = inner.required("system", fields::text(64));
+        let workspace_id = inner.optional("workspace_id", fields::text(255));
+        let legacy_id = inner.optional("legacy_id", fields::text(255));
+        let complete = inner.finish()?;
+        Ok(json!({
+            "system": system.value(&complete),
+            "workspace_id": workspace_id.value(&complete),
+            "legacy_id": legacy_id.value(&complete),
+        }))
+    });
+    read(value)
+}

@@ -1,0 +1,27 @@
+//! `POST S:revoke`: final; the account stays listed, its keys are revoked with it.
+
+use crate::api::call::{Call, Need};
+use crate::api::reply::{Mutation, Reply};
+use crate::domain::{Effect, accounts};
+
+pub(crate) async fn run(call: Call) -> Reply {
+    let need = Need::root("service_account.revoke", "service_account:delete");
+    let mut admitted = call.identify().await?.member(need)?;
+    let wait = admitted.wait()?;
+    admitted.call.no_body().await?;
+    let mut work = admitted.begin().await?;
+    let mut row = accounts::find_living(&mut work, admitted.call.param("sa")).await?;
+    admitted.check_version(row.version, false)?;
+    let before = super::shown(work.unit.conn(), &row).await?;
+    let changed = accounts::revoke(&mut work, &mut row).await?;
+    let after = super::shown(work.unit.conn(), &row).await?;
+    let committed = match changed {
+        true => {
+            let action = "service_account.revoke";
+            let happening = super::happening(action, &row, Some(before), Some(after.clone()));
+            work.commit(&row.org_id, happening).await?
+        }
+        false => work.unchanged(),
+    };
+    Ok(Mutation::of(committed, Effect::Narrowing, "service_account", after).send(&admitted, wait).await)
+}

@@ -1,0 +1,69 @@
+//! `PATCH S`: names and descriptions.
+
+use portcullis_core::account::{DisplayName, Username};
+
+use super::create::external_ref;
+use crate::api::call::{Call, Need};
+use crate::api::fields::{self, Faults, Fields};
+use crate::api::reply::{Mutation, Reply};
+use crate::domain::Effect;
+use crate::domain::accounts::{self, AccountPatch};
+
+const READ_ONLY: &[&str] = &[
+    "id",
+    "org_id",
+    "state",
+    "is_bot",
+    "author",
+    "managed_by",
+    "key_count",
+    "last_used_at",
+    "last_login_at",
+    "deactivated_at",
+    "deactivated_by",
+    "revoked_at",
+    "revoked_by",
+    "deleted_at",
+    "deleted_by",
+    "created_at",
+    "updated_at",
+    "version",
+];
+
+pub(crate) async fn run(call: Call) -> Reply {
+    let need = Need::root("service_account.update", "service_account:update");
+    let mut admitted = call.identify().await?.member(need)?;
+    let wait = admitted.wait()?;
+    let patch = read(admitted.call.body().await?)?;
+    let mut work = admitted.begin().await?;
+    let mut row = accounts::find_living(&mut work, admitted.call.param("sa")).await?;
+    admitted.check_version(row.version, work.org()?.policy.require_if_match)?;
+    let before = super::shown(work.unit.conn(), &row).await?;
+    accounts::patch(&mut work, &mut row, patch).await?;
+    let after = super::shown(work.unit.conn(), &row).await?;
+    let happening =
+        super::happening("service_account.update", &row, Some(before), Some(after.clone()));
+    let committed = work.commit(&row.org_id, happening).await?;
+    Ok(Mutation::of(committed, Effect::Label, "service_account", after)
+        .send(&admitted, wait)
+        .await)
+}
+
+fn read(mut body: Fields) -> Result<AccountPatch, Faults> {
+    let username = body.patched("username", fields::name(Username::parse));
+    let display_name = body.patched("display_name", fields::name(DisplayName::parse));
+    let description = body.clearable("description", fields::text(64 * 1024));
+    let owning_team = body.clearable("owning_team", fields::text(255));
+    let avatar_url = body.clearable("avatar_url", fields::text(2048));
+    let external_refs = body.patched("external_refs", fields::list(0..=50, external_ref));
+    body.read_only(READ_ONLY);
+    let complete = body.finish()?;
+    Ok(AccountPatch {
+        username: username.value(&complete),
+        display_name: display_name.value(&complete),
+        description: description.value(&complete),
+        owning_team: owning_team.value(&complete),
+        avatar_url: avatar_url.value(&complete),
+        external_refs: external_refs.value(&complete),
+    })
+}

@@ -1,0 +1,464 @@
+//! API keys: creation, rotation, states. The plaintext exists between minting and the one response
+//! that shows it; the store gets its digest.
+
+use portcullis_core::account::{
+    AccountState, Expiry, ExpiryChange, KeyName, KeySecrets, KeyState, Previous, Retention,
+    RotateRefused, Rotation, Transition,
+};
+use portcullis_core::key::{self, KeyId, PlainKey};
+use portcullis_core::time::WallMs;
+
+use super::{Code, Problem, new_id, records};
+use crate::api::call::{Work, unknown_reference};
+use crate::api::problem::FieldCode;
+use crate::instant::{column, wall};
+use crate::policy::{KeyOp, OrgPolicy, RotateExpiry};
+use crate::resolve::{Access, Restriction};
+use crate::store::accounts::AccountRow;
+use crate::store::keys::{self, KeyRow, Secret};
+use crate::store::resources;
+use crate::api::App;
+
+/// When a new key is to end.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ExpiryWish {
+    At(WallMs),
+    /// By the organization's policy.
+    Default,
+    Never,
+    /// Seconds from now.
+    Ttl(u64),
+}
+
+/// A key that is wanted.
+#[derive(Clone, Debug)]
+pub(crate) struct NewKey {
+    pub(crate) name: KeyName,
+    pub(crate) description: Option<String>,
+    pub(crate) expiry: ExpiryWish,
+    pub(crate) active: bool,
+    pub(crate) restriction: Option<Restriction>,
+}
+
+/// Who will own a key.
+pub(crate) struct Owner<'a> {
+    pub(crate) kind: &'static str,
+    pub(crate) id: &'a str,
+    pub(crate) org_id: &'a str,
+}
+
+/// Creates a key of a service account. `field` is what its fields are called in the body.
+pub(crate) async fn create(
+    work: &mut Work,
+    account: &AccountRow,
+    wanted: NewKey,
+    field: &str,
+) -> Result<(KeyRow, PlainKey), Problem> {
+    let org = work.org()?.clone();
+    let expiry = settle_expiry(&org.policy, wanted.expiry, work.now)
+        .map_err(|(code, detail)| {
+            Problem::field(&format!("{field}expires_at"), code, detail)
+        })?;
+    check_restriction(work, wanted.restriction.as_ref(), field).await?;
+    refuse_escalation(work, &account.id).await?;
+    match account.state()? {
+        AccountState::Active => {}
+        AccountState::Deleted => return Err(Problem::not_found()),
+        AccountState::Inactive => {
+            let detail = "Activate the service account first.";
+            return Err(Problem::new(Code::ServiceAccountInactive, detail));
+        }
+        AccountState::Revoked => {
+            return Err(Problem::new(Code::StateTerminal, "The service account is revoked."));
+        }
+    }
+    refuse_taken_name(work, &account.id, &wanted.name, None).await?;
+    if let Some(most) = org.policy.max_keys_per_sa {
+        let count = keys::count_of_owner(work.unit.conn(), &account.id).await?;
+        if count >= i64::from(most) {
+            let detail = format!("A service account has at most {most} keys here.");
+            return Err(Problem::new(Code::KeyLimitReached, detail));
+        }
+    }
+    let owner = Owner { kind: "service_account", id: &account.id, org_id: &org.id };
+    let author = work.caller.author().to_column();
+    let (row, plain) = mint_row(&work.app, work.now, &owner, &wanted, expiry, author)?;
+    keys::insert(work.unit.conn(), &row).await?;
+    records::publish_key(&mut work.unit, &row).await?;
+    Ok((row, plain))
+}
+
+/// Mints a key and the row that remembers it. Nothing is stored yet.
+pub(crate) fn mint_row(
+    app: &App,
+    now: WallMs,
+    owner: &Owner<'_>,
+    wanted: &NewKey,
+    expiry: Expiry,
+    author: String,
+) -> Result<(KeyRow, PlainKey), Problem> {
+    let plain = key::mint(&app.prefix, app.entropy.as_ref())?;
+    let secret = digest_of(app, &plain, now);
+    let restriction = wanted.restriction.as_ref().map(|restriction| {
+        serde_json::to_string(restriction).expect("a restriction has only string keys")
+    });
+    let row = KeyRow {
+        id: plain.id().to_string(),
+        uid: new_id(now, app.entropy.as_ref())?,
+        org_id: owner.org_id.to_owned(),
+        owner_kind: owner.kind.to_owned(),
+        owner_id: owner.id.to_owned(),
+        name: wanted.name.as_str().to_owned(),
+        description: wanted.description.clone(),
+        state: if wanted.active { KeyState::Active } else { KeyState::Inactive }.to_string(),
+        expires_ms: expiry.at().map(column),
+        generation: 1,
+        prefix: app.prefix.to_string(),
+        last4: plain.last4().to_owned(),
+        current_pepper: secret.pepper,
+        current_digest: secret.digest,
+        current_created_ms: secret.created_ms,
+        previous_pepper: None,
+        previous_digest: None,
+        previous_created_ms: None,
+        retained_until_ms: None,
+        restriction,
+        created_by: author,
+        created_ms: column(now),
+        updated_ms: column(now),
+        last_used_ms: None,
+        last_used_ip: None,
+        last_login_ms: None,
+        last_rotated_ms: None,
+        use_count: 0,
+        version: 1,
+    };
+    Ok((row, plain))
+}
+
+/// What the store keeps of a plaintext.
+pub(crate) fn digest_of(app: &App, plain: &PlainKey, now: WallMs) -> Secret {
+    let pepper = app.peppers.current();
+    Secret {
+        pepper: i64::from(pepper.version()),
+        digest: plain.parsed().digest(pepper).to_hex(),
+        created_ms: column(now),
+    }
+}
+
+/// What a rotation does with the expiry, as asked for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RotateWish {
+    At(WallMs),
+    Default,
+    Keep,
+    Never,
+}
+
+/// Gives a key a new secret and keeps the old one for `retain_minutes`.
+pub(crate) async fn rotate(
+    work: &mut Work,
+    row: &mut KeyRow,
+    retain_minutes: u64,
+    wish: RotateWish,
+) -> Result<PlainKey, Problem> {
+    let policy = work.org()?.policy.clone();
+    let retain = Retention::of_minutes(retain_minutes, policy.rotate_max_retain_minutes)
+        .map_err(|fault| Problem::field("retain_minutes", FieldCode::OutOfRange, fault))?;
+    let change = match (wish, policy.rotate_expiry_default) {
+        (RotateWish::Keep, _) | (RotateWish::Default, RotateExpiry::Keep) => ExpiryChange::Keep,
+        (RotateWish::Never, _) | (RotateWish::Default, RotateExpiry::Never) => {
+            ExpiryChange::Set(settle_for_rotation(&policy, ExpiryWish::Never, work.now)?)
+        }
+        (RotateWish::At(at), _) => {
+            ExpiryChange::Set(settle_for_rotation(&policy, ExpiryWish::At(at), work.now)?)
+        }
+    };
+    offered(&policy, KeyOp::Rotate)?;
+    let id: KeyId = row.id.parse().map_err(|_| Problem::not_found())?;
+    let plain = key::mint_for(id, &work.app.prefix, work.app.entropy.as_ref())?;
+    let secret = digest_of(&work.app, &plain, work.now);
+    let rotated = secrets_of(row)
+        .rotate(row.state()?, secret, Rotation { retain, expiry: change }, work.now)
+        .map_err(rotate_problem)?;
+    keep_secrets(row, &rotated);
+    row.prefix = work.app.prefix.to_string();
+    row.last4 = plain.last4().to_owned();
+    row.last_rotated_ms = Some(column(work.now));
+    keys::update(work.unit.conn(), row, work.now).await?;
+    records::publish_key(&mut work.unit, row).await?;
+    Ok(plain)
+}
+
+fn settle_for_rotation(
+    policy: &OrgPolicy,
+    wish: ExpiryWish,
+    now: WallMs,
+) -> Result<Expiry, Problem> {
+    settle_expiry(policy, wish, now)
+        .map_err(|(code, detail)| Problem::field("expires", code, detail))
+}
+
+fn rotate_problem(refused: RotateRefused) -> Problem {
+    match refused {
+        RotateRefused::Deleted => Problem::not_found(),
+        RotateRefused::Expired => Problem::new(Code::KeyExpired, refused),
+        RotateRefused::ExpiryPast => Problem::field("expires", FieldCode::OutOfRange, refused),
+        RotateRefused::GenerationsExhausted | RotateRefused::Terminal => {
+            Problem::new(Code::StateTerminal, refused)
+        }
+        RotateRefused::Inactive => Problem::new(Code::KeyInactive, refused),
+    }
+}
+
+/// The members of a key that a patch changes; absent means unchanged.
+pub(crate) struct KeyPatch {
+    pub(crate) name: Option<KeyName>,
+    pub(crate) description: Option<Option<String>>,
+    pub(crate) expires_at: Option<Option<WallMs>>,
+    pub(crate) restriction: Option<Option<Restriction>>,
+}
+
+/// Changes a key. A nearer expiry shortens a retained secret; a later one does not extend it.
+pub(crate) async fn patch(
+    work: &mut Work,
+    row: &mut KeyRow,
+    change: KeyPatch,
+) -> Result<(), Problem> {
+    let KeyPatch { name, description, expires_at, restriction } = change;
+    let policy = work.org()?.policy.clone();
+    if let Some(wanted) = &restriction {
+        check_restriction(work, wanted.as_ref(), "").await?;
+        // Less restriction is more access, so it is for those who could have granted it.
+        refuse_escalation(work, &row.owner_id).await?;
+    }
+    row.state()?.editable()?;
+    if let Some(name) = name {
+        refuse_taken_name(work, &row.owner_id, &name, Some(&row.id)).await?;
+        row.name = name.as_str().to_owned();
+    }
+    if let Some(description) = description {
+        row.description = description;
+    }
+    if let Some(restriction) = restriction {
+        row.restriction = restriction.map(|restriction| {
+            serde_json::to_string(&restriction).expect("a restriction has only string keys")
+        });
+    }
+    if let Some(at) = expires_at {
+        let wish = at.map_or(ExpiryWish::Never, ExpiryWish::At);
+        let expiry = settle_expiry(&policy, wish, work.now)
+            .map_err(|(code, detail)| Problem::field("expires_at", code, detail))?;
+        let changed = secrets_of(row).with_expiry(expiry, work.now).map_err(|past| {
+            Problem::field("expires_at", FieldCode::OutOfRange, past)
+        })?;
+        keep_secrets(row, &changed);
+    }
+    keys::update(work.unit.conn(), row, work.now).await?;
+    records::publish_key(&mut work.unit, row).await?;
+    Ok(())
+}
+
+/// A change of a key's state.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KeySwitch {
+    Activate,
+    Deactivate,
+    Delete,
+    Revoke,
+}
+
+/// Switches a key. False if it was so already.
+pub(crate) async fn switch(
+    work: &mut Work,
+    row: &mut KeyRow,
+    to: KeySwitch,
+) -> Result<bool, Problem> {
+    let policy = &work.org()?.policy;
+    let (op, transition) = match to {
+        KeySwitch::Activate => (KeyOp::Toggle, row.state()?.activate()),
+        KeySwitch::Deactivate => (KeyOp::Toggle, row.state()?.deactivate()),
+        KeySwitch::Delete => (KeyOp::Delete, row.state()?.delete().map(Transition::Changed)),
+        KeySwitch::Revoke => (KeyOp::Revoke, row.state()?.revoke()),
+    };
+    offered(policy, op)?;
+    let Transition::Changed(state) = transition? else { return Ok(false) };
+    set_state(work, row, state).await?;
+    Ok(true)
+}
+
+/// Sets the state that a transition led to, in the store and at gateways.
+pub(crate) async fn set_state(
+    work: &mut Work,
+    row: &mut KeyRow,
+    state: KeyState,
+) -> Result<(), Problem> {
+    row.state = state.to_string();
+    match state {
+        KeyState::Active | KeyState::Inactive => {}
+        KeyState::Revoked => row.forget_previous(),
+        KeyState::Deleted => {
+            // A tombstone: nothing is left to compare with.
+            row.forget_previous();
+            row.current_digest = String::new();
+            row.description = None;
+        }
+    }
+    keys::update(work.unit.conn(), row, work.now).await?;
+    match state {
+        KeyState::Active | KeyState::Inactive => records::publish_key(&mut work.unit, row).await?,
+        KeyState::Deleted | KeyState::Revoked => records::revoke_key(&mut work.unit, row).await?,
+    }
+    Ok(())
+}
+
+fn offered(policy: &OrgPolicy, op: KeyOp) -> Result<(), Problem> {
+    if policy.key_ops.contains(&op) {
+        return Ok(());
+    }
+    let detail = "The organization's policy does not offer this operation on keys.";
+    Err(Problem::new(Code::OperationNotOffered, detail))
+}
+
+/// Whoever sees a key's value can do all that its account can, so they must be able to already.
+pub(crate) async fn refuse_escalation(work: &mut Work, owner_id: &str) -> Result<(), Problem> {
+    let policy = work.org()?.policy.clone();
+    let theirs = Access::of_subject(work.unit.conn(), owner_id, &policy).await?;
+    if work.member()?.access.contains(&theirs) {
+        return Ok(());
+    }
+    let detail = "The key's owner has permissions that you do not have yourself.";
+    Err(Problem::new(Code::PrivilegeEscalation, detail))
+}
+
+async fn refuse_taken_name(
+    work: &mut Work,
+    owner_id: &str,
+    name: &KeyName,
+    except: Option<&str>,
+) -> Result<(), Problem> {
+    let found = keys::find_by_name(work.unit.conn(), owner_id, name.as_str()).await?;
+    match found {
+        Some(other) if Some(other.id.as_str()) != except => {
+            Err(Problem::new(Code::NameTaken, "Another key of the account has this name."))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+async fn check_restriction(
+    work: &mut Work,
+    restriction: Option<&Restriction>,
+    field: &str,
+) -> Result<(), Problem> {
+    let org_id = work.org()?.id.clone();
+    let ids = restriction.and_then(|restriction| restriction.resource_ids.as_deref());
+    for (index, id) in ids.unwrap_or_default().iter().enumerate() {
+        if resources::find(work.unit.conn(), &org_id, id).await?.is_none() {
+            let name = format!("{field}restriction.resource_ids[{index}]");
+            return Err(unknown_reference(&name));
+        }
+    }
+    Ok(())
+}
+
+/// The expiry that the policy makes of a wish.
+pub(crate) fn settle_expiry(
+    policy: &OrgPolicy,
+    wish: ExpiryWish,
+    now: WallMs,
+) -> Result<Expiry, (FieldCode, String)> {
+    let after = |seconds: u64| Expiry::At(now.plus_ms(seconds.saturating_mul(1000)));
+    let expiry = match wish {
+        ExpiryWish::At(at) => Expiry::At(at),
+        ExpiryWish::Default => policy.key_ttl_default.map_or(Expiry::Never, after),
+        ExpiryWish::Never => Expiry::Never,
+        ExpiryWish::Ttl(seconds) => after(seconds),
+    };
+    let Some(at) = expiry.at() else {
+        return match policy.allow_never_expires {
+            true => Ok(expiry),
+            false => Err((FieldCode::Policy, "keys must expire here".to_owned())),
+        };
+    };
+    if expiry.is_past(now) {
+        return Err((FieldCode::OutOfRange, "it must lie in the future".to_owned()));
+    }
+    match policy.key_ttl_max {
+        Some(most) if at.since(now) > most.saturating_mul(1000) => {
+            Err((FieldCode::Policy, format!("keys live at most {most} seconds here")))
+        }
+        Some(_) | None => Ok(expiry),
+    }
+}
+
+fn secrets_of(row: &KeyRow) -> KeySecrets<Secret> {
+    let current = Secret {
+        pepper: row.current_pepper,
+        digest: row.current_digest.clone(),
+        created_ms: row.current_created_ms,
+    };
+    let previous = match (row.previous_pepper, &row.previous_digest, row.retained_until_ms) {
+        (Some(pepper), Some(digest), Some(until)) => Some(Previous {
+            secret: Secret {
+                pepper,
+                digest: digest.clone(),
+                created_ms: row.previous_created_ms.unwrap_or(row.created_ms),
+            },
+            retained_until: wall(until),
+        }),
+        _ => None,
+    };
+    let generation = u32::try_from(row.generation).unwrap_or(u32::MAX);
+    KeySecrets::stored(generation, current, Expiry::from(row.expires_ms.map(wall)), previous)
+}
+
+fn keep_secrets(row: &mut KeyRow, secrets: &KeySecrets<Secret>) {
+    row.generation = i64::from(secrets.generation());
+    row.current_pepper = secrets.current().pepper;
+    row.current_digest = secrets.current().digest.clone();
+    row.current_created_ms = secrets.current().created_ms;
+    row.expires_ms = secrets.expiry().at().map(column);
+    row.forget_previous();
+    if let Some(previous) = secrets.previous() {
+        row.previous_pepper = Some(previous.secret.pepper);
+        row.previous_digest = Some(previous.secret.digest.clone());
+        row.previous_created_ms = Some(previous.secret.created_ms);
+        row.retained_until_ms = Some(column(previous.retained_until));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_core::account::Expiry;
+    use portcullis_core::time::WallMs;
+
+    use super::{ExpiryWish, settle_expiry};
+    use crate::api::problem::FieldCode;
+    use crate::policy::OrgPolicy;
+
+    const NOW: WallMs = WallMs(1_000_000);
+
+    #[test]
+    fn an_expiry_follows_wish_and_policy() {
+        let free = OrgPolicy::default();
+        let strict = OrgPolicy {
+            allow_never_expires: false,
+            key_ttl_default: Some(60),
+            key_ttl_max: Some(100),
+            ..OrgPolicy::default()
+        };
+        let at = |ms| Expiry::At(WallMs(ms));
+        let code = |policy: &OrgPolicy, wish| {
+            settle_expiry(policy, wish, NOW).map_err(|(code, _)| code)
+        };
+        assert_eq!(code(&free, ExpiryWish::Default), Ok(Expiry::Never));
+        assert_eq!(code(&free, ExpiryWish::Ttl(1)), Ok(at(1_001_000)));
+        assert_eq!(code(&free, ExpiryWish::At(NOW)), Err(FieldCode::OutOfRange));
+        assert_eq!(code(&strict, ExpiryWish::Default), Ok(at(1_060_000)));
+        assert_eq!(code(&strict, ExpiryWish::Never), Err(FieldCode::Policy));
+        assert_eq!(code(&strict, ExpiryWish::Ttl(100)), Ok(at(1_100_000)));
+        assert_eq!(code(&strict, ExpiryWish::Ttl(101)), Err(FieldCode::Policy));
+        assert_eq!(code(&strict, ExpiryWish::Ttl(u64::MAX)), Err(FieldCode::Policy));
+    }
+}

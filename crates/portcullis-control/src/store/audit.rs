@@ -1,0 +1,350 @@
+//! Rows of the audit log: append-only, one hash chain per organization. The hash of an event covers
+//! all its fields and the hash before it, so a changed, missing or moved row breaks the chain.
+
+use portcullis_core::entropy::Entropy;
+use portcullis_core::feed::canonical;
+use portcullis_core::time::WallMs;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+
+use super::StoreError;
+use super::page::Order;
+use crate::domain::new_id;
+use crate::instant::column;
+
+/// The hash before the first event.
+const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// The organization id of the installation's own chain.
+pub(crate) const INSTALLATION: &str = "";
+
+/// Who did it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Actor {
+    /// `service_account`, `user`, `operator`, `gateway` or `system`.
+    pub(crate) kind: &'static str,
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) key_id: Option<String>,
+    /// The state of the principal at the event.
+    pub(crate) state: String,
+}
+
+/// What it was done to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) kind: &'static str,
+    pub(crate) id: String,
+    pub(crate) name: String,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Denied { reason: String },
+    Ok,
+}
+
+/// Where the call came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) ip: Option<String>,
+    pub(crate) user_agent: Option<String>,
+    pub(crate) request_id: Option<String>,
+}
+
+/// An event that is not in the chain yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) org_id: String,
+    pub(crate) actor: Actor,
+    /// `<object>.<operation>`.
+    pub(crate) action: String,
+    pub(crate) target: Target,
+    pub(crate) resource_id: Option<String>,
+    pub(crate) outcome: Outcome,
+    pub(crate) origin: Origin,
+    /// The object before and after, as the API shows it: no secrets.
+    pub(crate) before: Option<Value>,
+    pub(crate) after: Option<Value>,
+}
+
+/// An event in the chain.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct AuditRow {
+    pub(crate) org_id: String,
+    pub(crate) seq: i64,
+    pub(crate) id: String,
+    pub(crate) at_ms: i64,
+    pub(crate) actor_kind: String,
+    pub(crate) actor_id: String,
+    pub(crate) actor_name: String,
+    pub(crate) actor_key_id: Option<String>,
+    pub(crate) actor_state: String,
+    pub(crate) action: String,
+    pub(crate) target_kind: String,
+    pub(crate) target_id: String,
+    pub(crate) target_name: String,
+    pub(crate) resource_id: Option<String>,
+    pub(crate) outcome: String,
+    pub(crate) reason: Option<String>,
+    pub(crate) ip: Option<String>,
+    pub(crate) user_agent: Option<String>,
+    pub(crate) request_id: Option<String>,
+    pub(crate) before_json: Option<String>,
+    pub(crate) after_json: Option<String>,
+    pub(crate) prev_hash: String,
+    pub(crate) hash: String,
+}
+
+impl AuditRow {
+    /// The hash that the row must have: SHA-256 over the canonical JSON of all other columns.
+    fn computed_hash(&self) -> String {
+        let AuditRow {
+            org_id,
+            seq,
+            id,
+            at_ms,
+            actor_kind,
+            actor_id,
+            actor_name,
+            actor_key_id,
+            actor_state,
+            action,
+            target_kind,
+            target_id,
+            target_name,
+            resource_id,
+            outcome,
+            reason,
+            ip,
+            user_agent,
+            request_id,
+            before_json,
+            after_json,
+            prev_hash,
+            hash: _,
+        } = self;
+        let covered = json!({
+            "org_id": org_id, "seq": seq, "id": id, "at_ms": at_ms, "actor_kind": actor_kind,
+            "actor_id": actor_id, "actor_name": actor_name, "actor_key_id": actor_key_id,
+            "actor_state": actor_state, "action": action, "target_kind": target_kind,
+            "target_id": target_id, "target_name": target_name, "resource_id": resource_id,
+            "outcome": outcome, "reason": reason, "ip": ip, "user_agent": user_agent,
+            "request_id": request_id, "before_json": before_json, "after_json": after_json,
+            "prev_hash": prev_hash,
+        });
+        let hash = Sha256::digest(canonical(&covered).as_bytes());
+        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Puts the event at the end of its organization's chain.
+pub(super) async fn append(
+    conn: &mut SqliteConnection,
+    event: Event,
+    now: WallMs,
+    entropy: &dyn Entropy,
+) -> Result<(), StoreError> {
+    let last: Option<(i64, String)> = sqlx::query_as(
+        "SELECT seq, hash FROM audit_events WHERE org_id = $1 ORDER BY seq DESC LIMIT 1",
+    )
+    .bind(&event.org_id)
+    .fetch_optional(&mut *conn)
+    .await?;
+    let (last_seq, prev_hash) = last.unwrap_or((0, GENESIS.to_owned()));
+    let Event { org_id, actor, action, target, resource_id, outcome, origin, before, after } =
+        event;
+    let (outcome, reason) = match outcome {
+        Outcome::Denied { reason } => ("denied", Some(reason)),
+        Outcome::Ok => ("ok", None),
+    };
+    let mut row = AuditRow {
+        org_id,
+        seq: last_seq + 1,
+        id: new_id(now, entropy).map_err(|_| StoreError::Broken("random generator"))?,
+        at_ms: column(now),
+        actor_kind: actor.kind.to_owned(),
+        actor_id: actor.id,
+        actor_name: actor.name,
+        actor_key_id: actor.key_id,
+        actor_state: actor.state,
+        action,
+        target_kind: target.kind.to_owned(),
+        target_id: target.id,
+        target_name: target.name,
+        resource_id,
+        outcome: outcome.to_owned(),
+        reason,
+        ip: origin.ip,
+        user_agent: origin.user_agent,
+        request_id: origin.request_id,
+        before_json: before.as_ref().map(canonical),
+        after_json: after.as_ref().map(canonical),
+        prev_hash,
+        hash: String::new(),
+    };
+    row.hash = row.computed_hash();
+    insert(conn, &row).await
+}
+
+async fn insert(conn: &mut SqliteConnection, row: &AuditRow) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO audit_events (org_id, seq, id, at_ms, actor_kind, actor_id, actor_name,
+             actor_key_id, actor_state, action, target_kind, target_id, target_name, resource_id,
+             outcome, reason, ip, user_agent, request_id, before_json, after_json, prev_hash, hash)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+             $19, $20, $21, $22, $23)",
+    )
+    .bind(&row.org_id)
+    .bind(row.seq)
+    .bind(&row.id)
+    .bind(row.at_ms)
+    .bind(&row.actor_kind)
+    .bind(&row.actor_id)
+    .bind(&row.actor_name)
+    .bind(&row.actor_key_id)
+    .bind(&row.actor_state)
+    .bind(&row.action)
+    .bind(&row.target_kind)
+    .bind(&row.target_id)
+    .bind(&row.target_name)
+    .bind(&row.resource_id)
+    .bind(&row.outcome)
+    .bind(&row.reason)
+    .bind(&row.ip)
+    .bind(&row.user_agent)
+    .bind(&row.request_id)
+    .bind(&row.before_json)
+    .bind(&row.after_json)
+    .bind(&row.prev_hash)
+    .bind(&row.hash)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Filters of a list of events.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AuditFilter {
+    pub(crate) after_seq: Option<i64>,
+    pub(crate) since_ms: Option<i64>,
+    pub(crate) until_ms: Option<i64>,
+    pub(crate) actor_id: Option<String>,
+    pub(crate) target_id: Option<String>,
+    pub(crate) action: Option<String>,
+    pub(crate) outcome: Option<String>,
+    pub(crate) ip: Option<String>,
+}
+
+/// Up to `limit` events in the order of `seq`, from `from_seq` (exclusive) on.
+pub(crate) async fn list(
+    conn: &mut SqliteConnection,
+    org_id: &str,
+    filter: &AuditFilter,
+    order: Order,
+    from_seq: Option<i64>,
+    limit: i64,
+) -> Result<Vec<AuditRow>, StoreError> {
+    let mut query = filtered("SELECT * FROM audit_events WHERE org_id = ", org_id, filter);
+    let (comparison, direction) = match order {
+        Order::NewestFirst => (" AND seq < ", " ORDER BY seq DESC LIMIT "),
+        Order::OldestFirst => (" AND seq > ", " ORDER BY seq LIMIT "),
+    };
+    if let Some(seq) = from_seq {
+        query.push(comparison).push_bind(seq);
+    }
+    query.push(direction).push_bind(limit);
+    Ok(query.build_query_as().fetch_all(conn).await?)
+}
+
+/// How many events pass the filter.
+pub(crate) async fn count(
+    conn: &mut SqliteConnection,
+    org_id: &str,
+    filter: &AuditFilter,
+) -> Result<i64, StoreError> {
+    let mut query = filtered("SELECT COUNT(*) FROM audit_events WHERE org_id = ", org_id, filter);
+    Ok(query.build_query_scalar().fetch_one(conn).await?)
+}
+
+fn filtered(start: &str, org_id: &str, filter: &AuditFilter) -> QueryBuilder<Sqlite> {
+    let AuditFilter { after_seq, since_ms, until_ms, actor_id, target_id, action, outcome, ip } =
+        filter;
+    let mut query = QueryBuilder::new(start);
+    query.push_bind(org_id.to_owned());
+    for (condition, bound) in
+        [(" AND seq > ", after_seq), (" AND at_ms >= ", since_ms), (" AND at_ms < ", until_ms)]
+    {
+        if let Some(bound) = bound {
+            query.push(condition).push_bind(*bound);
+        }
+    }
+    for (condition, wanted) in [
+        (" AND actor_id = ", actor_id),
+        (" AND target_id = ", target_id),
+        (" AND action = ", action),
+        (" AND outcome = ", outcome),
+        (" AND ip = ", ip),
+    ] {
+        if let Some(value) = wanted {
+            query.push(condition).push_bind(value.clone());
+        }
+    }
+    query
+}
+
+pub(crate) async fn find(
+    conn: &mut SqliteConnection,
+    org_id: &str,
+    id: &str,
+) -> Result<Option<AuditRow>, StoreError> {
+    let row = sqlx::query_as("SELECT * FROM audit_events WHERE org_id = $1 AND id = $2")
+        .bind(org_id)
+        .bind(id)
+        .fetch_optional(conn)
+        .await?;
+    Ok(row)
+}
+
+/// What walking a chain found.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct ChainVerdict {
+    pub(crate) ok: bool,
+    pub(crate) first_seq: Option<i64>,
+    pub(crate) last_seq: Option<i64>,
+    /// The first event that is changed, missing before, or out of order.
+    pub(crate) first_bad_seq: Option<i64>,
+}
+
+/// Walks the chain of an organization from its first event.
+pub(crate) async fn verify(
+    conn: &mut SqliteConnection,
+    org_id: &str,
+) -> Result<ChainVerdict, StoreError> {
+    const STEP: i64 = 500;
+    let mut verdict =
+        ChainVerdict { ok: true, first_seq: None, last_seq: None, first_bad_seq: None };
+    let (mut seq, mut prev_hash) = (0, GENESIS.to_owned());
+    loop {
+        let everything = AuditFilter::default();
+        let rows =
+            list(conn, org_id, &everything, Order::OldestFirst, Some(seq), STEP).await?;
+        if rows.is_empty() {
+            return Ok(verdict);
+        }
+        for row in rows {
+            verdict.first_seq.get_or_insert(row.seq);
+            verdict.last_seq = Some(row.seq);
+            let sound = row.seq == seq + 1
+                && row.prev_hash == prev_hash
+                && row.hash == row.computed_hash();
+            if !sound {
+                verdict.ok = false;
+                verdict.first_bad_seq.get_or_insert(row.seq);
+            }
+            (seq, prev_hash) = (row.seq, row.hash);
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Rows of API keys. A row holds digests and display hints, never a secret.
+
+use portcullis_core::account::KeyState;
+use portcullis_core::time::WallMs;
+use sqlx::SqliteConnection;
+
+use super::StoreError;
+use super::page::{Order, Slice};
+use crate::instant::column;
+
+/// What is stored of a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Secret {
+    /// Version of the pepper.
+    pub(crate) pepper: i64,
+    /// 64 hexadecimal digits.
+    pub(crate) digest: String,
+    pub(crate) created_ms: i64,
+}
+
+/// An API key.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct KeyRow {
+    pub(crate) id: String,
+    pub(crate) uid: String,
+    pub(crate) org_id: String,
+    pub(crate) owner_kind: String,
+    pub(crate) owner_id: String,
+    pub(crate) name: String,
+    pub(crate) description: Option<String>,
+    pub(crate) state: String,
+    pub(crate) expires_ms: Option<i64>,
+    pub(crate) generation: i64,
+    pub(crate) prefix: String,
+    pub(crate) last4: String,
+    pub(crate) current_pepper: i64,
+    pub(crate) current_digest: String,
+    pub(crate) current_created_ms: i64,
+    pub(crate) previous_pepper: Option<i64>,
+    pub(crate) previous_digest: Option<String>,
+    pub(crate) previous_created_ms: Option<i64>,
+    pub(crate) retained_until_ms: Option<i64>,
+    /// JSON of the restriction.
+    pub(crate) restriction: Option<String>,
+    /// JSON of the author.
+    pub(crate) created_by: String,
+    pub(crate) created_ms: i64,
+    pub(crate) updated_ms: i64,
+    pub(crate) last_used_ms: Option<i64>,
+    pub(crate) last_used_ip: Option<String>,
+    pub(crate) last_login_ms: Option<i64>,
+    pub(crate) last_rotated_ms: Option<i64>,
+    pub(crate) use_count: i64,
+    pub(crate) version: i64,
+}
+
+impl KeyRow {
+    pub(crate) fn state(&self) -> Result<KeyState, StoreError> {
+        self.state.parse().map_err(|_| StoreError::Broken("state of a key"))
+    }
+
+    /// Drops the replaced secret.
+    pub(crate) fn forget_previous(&mut self) {
+        self.previous_pepper = None;
+        self.previous_digest = None;
+        self.previous_created_ms = None;
+        self.retained_until_ms = None;
+    }
+}
+
+/// The key, whatever its organization and state: for verification only.
+pub(crate) async fn find_by_id(
+    conn: &mut SqliteConnection,
+    id: &str,
+) -> Result<Option<KeyRow>, StoreError> {
+    let row = sqlx::query_as("SELECT * FROM api_keys WHERE id = $1")
+        .bind(id)
+        .fetch_optional(conn)
+        .await?;
+    Ok(row)
+}
+
+/// The key of this owner, deleted or not.
+pub(crate) async fn find(
+    conn: &mut SqliteConnection,
+    owner_id: &str,
+    id: &str,
+) -> Result<Option<KeyRow>, StoreError> {
+    let row = sqlx::query_as("SELECT * FROM api_keys WHERE owner_id = $1 AND id = $2")
+        .bind(owner_id)
+        .bind(id)
+        .fetch_optional(conn)
+        .await?;
+    Ok(row)
+}
+
+/// The owner's key that has this name now.
+pub(crate) async fn find_by_name(
+    conn: &mut SqliteConnection,
+    owner_id: &str,
+    name: &str,
+) -> Result<Option<KeyRow>, StoreError> {
+    let row = sqlx::query_as(
+        "SELECT * FROM api_keys WHERE owner_id = $1 AND name = $2 AND state <> 'deleted'",
+    )
+    .bind(owner_id)
+    .bind(name)
+    .fetch_optional(conn)
+    .await?;
+    Ok(row)
+}
+
+/// Keys that count towards the limit: neither revoked nor deleted.
+pub(crate) async fn count_of_owner(
+    conn: &mut SqliteConnection,
+    owner_id: &str,
+) -> Result<i64, StoreError> {
+    let count = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM api_keys WHERE owner_id = $1 AND state IN ('active', 'inactive')",
+    )
+    .bind(owner_id)
+    .fetch_one(conn)
+    .await?;
+    Ok(count)
+}
+
+/// All keys of an owner that still have a gateway record.
+pub(crate) async fn list_living(
+    conn: &mut SqliteConnection,
+    owner_id: &str,
+) -> Result<Vec<KeyRow>, StoreError> {
+    let rows = sqlx::query_as(
+        "SELECT * FROM api_keys WHERE owner_id = $1 AND state IN ('active', 'inactive')
+         ORDER BY created_ms, id",
+    )
+    .bind(owner_id)
+    .fetch_all(conn)
+    .await?;
+    Ok(rows)
+}
+
+/// All keys of an owner that are listed.
+pub(crate) async fn list_undeleted(
+    conn: &mut SqliteConnection,
+    owner_id: &str,
+) -> Result<Vec<KeyRow>, StoreError> {
+    let rows = sqlx::query_as(
+        "SELECT * FROM api_keys WHERE owner_id = $1 AND state <> 'deleted'
+         ORDER BY created_ms, id",
+    )
+    .bind(owner_id)
+    .fetch_all(conn)
+    .await?;
+    Ok(rows)
+}
+
+/// Living keys of an organization that are restricted to some resources.
+pub(crate) async fn list_restricted(
+    conn: &mut SqliteConnection,
+    org_id: &str,
+) -> Result<Vec<KeyRow>, StoreError> {
+    let rows = sqlx::query_as(
+        "SELECT * FROM api_keys WHERE org_id = $1 AND restriction IS NOT NULL
+             AND state IN ('active', 'inactive')",
+    )
+    .bind(org_id)
+    .fetch_all(conn)
+    .await?;
+    Ok(rows)
+}
+
+/// Filters of a list of keys.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeyFilter {
+    pub(crate) owner_id: Option<String>,
+    pub(crate) owner_kind: Option<String>,
+    pub(crate) state: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) expired: Option<bool>,
+    pub(crate) unused_since_ms: Option<i64>,
+    pub(crate) older_than_ms: Option<i64>,
+    /// The instant before which a secret is stale, and whether stale or fresh keys are wanted.
+    pub(crate) stale_before_ms: Option<(i64, bool)>,
+    pub(crate) now_ms: i64,
+}
+
+/// Deleted keys are in no list.
+pub(crate) async fn list(
+    conn: &mut SqliteConnection,
+    org_id: &str,
+    filter: &KeyFilter,
+    slice: &Slice,
+) -> Result<(Vec<KeyRow>, Option<i64>), StoreError> {
+    let KeyFilter {
+        owner_id,
+        owner_kind,
+        state,
+        name,
+        expired,
+        unused_since_ms,
+        older_than_ms,
+        stale_before_ms,
+        now_ms,
+    } = filter;
+    let mut filters = slice.filters("api_keys");
+    filters.equal("org_id", org_id);
+    filters.plain("state <> 'deleted'");
+    for (column, wanted) in [
+        ("owner_id", owner_id),
+        ("owner_kind", owner_kind),
+        ("state", state),
+        ("name", name),
+    ] {
+        if let Some(value) = wanted {
+            filters.equal(column, value);
+        }
+    }
+    if let Some(wanted) = expired {
+        filters.reached("expires_ms", *now_ms, *wanted);
+    }
+    if let Some(ms) = unused_since_ms {
+        filters.never_or_before("last_used_ms", *ms);
+    }
+    let secret_made = "COALESCE(last_rotated_ms, created_ms)";
+    if let Some(ms) = older_than_ms {
+        filters.before(secret_made, *ms);
+    }
+    if let Some((ms, wanted)) = stale_before_ms {
+        filters.reached(secret_made, *ms - 1, *wanted);
+    }
+    Order::read(conn, filters, slice).await
+}
+
+pub(crate) async fn insert(conn: &mut SqliteConnection, row: &KeyRow) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO api_keys (id, uid, org_id, owner_kind, owner_id, name, description,
+             state, expires_ms, generation, prefix, last4, current_pepper, current_digest,
+             current_created_ms, restriction, created_by, created_ms, updated_ms, use_count,
+             version)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+             $19, $20, $21)",
+    )
+    .bind(&row.id)
+    .bind(&row.uid)
+    .bind(&row.org_id)
+    .bind(&row.owner_kind)
+    .bind(&row.owner_id)
+    .bind(&row.name)
+    .bind(&row.description)
+    .bind(&row.state)
+    .bind(row.expires_ms)
+    .bind(row.generation)
+    .bind(&row.prefix)
+    .bind(&row.last4)
+    .bind(row.current_pepper)
+    .bind(&row.current_digest)
+    .bind(row.current_created_ms)
+    .bind(&row.restriction)
+    .bind(&row.created_by)
+    .bind(row.created_ms)
+    .bind(row.updated_ms)
+    .bind(row.use_count)
+    .bind(row.version)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Saves a changed key: its version grows by one.
+pub(crate) async fn update(
+    conn: &mut SqliteConnection,
+    row: &mut KeyRow,
+    now: WallMs,
+) -> Result<(), StoreError> {
+    let before = row.version;
+    row.version += 1;
+    row.updated_ms = column(now);
+    let done = sqlx::query(
+        "UPDATE api_keys SET name = $3, description = $4, state = $5, expires_ms = $6,
+             generation = $7, prefix = $8, last4 = $9, current_pepper = $10,
+             current_digest = $11, current_created_ms = $12, previous_pepper = $13,
+             previous_digest = $14, previous_created_ms = $15, retained_until_ms = $16,
+             restriction = $17, last_rotated_ms = $18, updated_ms = $19, version = $20
+         WHERE id = $1 AND version = $2",
+    )
+    .bind(&row.id)
+    .bind(before)
+    .bind(&row.name)
+    .bind(&row.description)
+    .bind(&row.state)
+    .bind(row.expires_ms)
+    .bind(row.generation)
+    .bind(&row.prefix)
+    .bind(&row.last4)
+    .bind(row.current_pepper)
+    .bind(&row.current_digest)
+    .bind(row.current_created_ms)
+    .bind(row.previous_pepper)
+    .bind(&row.previous_digest)
+    .bind(row.previous_created_ms)
+    .bind(row.retained_until_ms)
+    .bind(&row.restriction)
+    .bind(row.last_rotated_ms)
+    .bind(row.updated_ms)
+    .bind(row.version)
+    .execute(conn)
+    .await?;
+    super::exactly_one(&done)
+}

@@ -1,0 +1,140 @@
+//! The database: opening it, reading from it, and [`Unit`], the one way to change it.
+//!
+//! It never decides anything; operations do. Every statement has bound parameters only, and the
+//! text of each is meant to run on PostgreSQL as well.
+//!
+//! SQLite has one writer at a time. Here that is a pool of one connection whose queue is fair, so a
+//! writer waits for the one before it and never meets `SQLITE_BUSY` of our own making. Readers have
+//! their own connections and see the last commit (WAL).
+
+pub(crate) mod accounts;
+pub(crate) mod audit;
+pub(crate) mod bindings;
+mod error;
+pub(crate) mod feed;
+pub(crate) mod gateways;
+pub(crate) mod installation;
+pub(crate) mod keys;
+pub(crate) mod organizations;
+pub(crate) mod page;
+pub(crate) mod resources;
+pub(crate) mod unit;
+pub(crate) mod users;
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Sqlite, SqliteConnection, Transaction};
+
+pub use error::OpenError;
+pub(crate) use error::StoreError;
+pub(crate) use unit::{Committed, Unit};
+
+/// The oldest SQLite without the WAL-reset corruption of 3.7.0 to 3.51.2.
+const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
+/// How long a statement waits for a lock that another process holds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a call waits for a connection before it is answered 503.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that only read.
+const READERS: u32 = 4;
+
+/// Both ends of the database.
+pub(crate) struct Store {
+    readers: SqlitePool,
+    writer: SqlitePool,
+}
+
+impl Store {
+    /// Opens or creates the file and brings its schema up to date.
+    pub(crate) async fn open(file: &Path) -> Result<Store, OpenError> {
+        let failed = |source| OpenError::of(file, source);
+        let options = SqliteConnectOptions::from_str("sqlite::memory:")
+            .map_err(failed)?
+            .filename(file)
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT);
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options.clone())
+            .await
+            .map_err(failed)?;
+        refuse_old_sqlite(&writer, file).await?;
+        refuse_damage(&writer, file).await?;
+        sqlx::migrate!("./migrations")
+            .run(&writer)
+            .await
+            .map_err(|source| OpenError::Schema { file: PathBuf::from(file), source })?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options.pragma("query_only", "true"))
+            .await
+            .map_err(failed)?;
+        Ok(Store { readers, writer })
+    }
+
+    /// A consistent view of the last commit. Dropping it ends it.
+    pub(crate) async fn view(&self) -> Result<View, StoreError> {
+        Ok(View { tx: self.readers.begin().await? })
+    }
+
+    /// Waits until nothing is running and closes the file.
+    pub(crate) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// A read transaction: everything read through it belongs to one commit.
+pub(crate) struct View {
+    tx: Transaction<'static, Sqlite>,
+}
+
+impl View {
+    /// The connection for the statements of the store.
+    pub(crate) fn conn(&mut self) -> &mut SqliteConnection {
+        &mut self.tx
+    }
+}
+
+async fn refuse_old_sqlite(pool: &SqlitePool, file: &Path) -> Result<(), OpenError> {
+    let version: String = sqlx::query_scalar("SELECT sqlite_version()")
+        .fetch_one(pool)
+        .await
+        .map_err(|source| OpenError::of(file, source))?;
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0);
+    if (next(), next(), next()) < OLDEST_SQLITE {
+        return Err(OpenError::OldSqlite { version });
+    }
+    Ok(())
+}
+
+/// A damaged file is found at the start, not in the middle of a revocation.
+async fn refuse_damage(pool: &SqlitePool, file: &Path) -> Result<(), OpenError> {
+    let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+        .fetch_one(pool)
+        .await
+        .map_err(|source| OpenError::of(file, source))?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    Err(OpenError::Damaged { file: PathBuf::from(file), verdict })
+}
+
+/// Writes check their row count: an update that met no row, or a row of another version, must not
+/// look like success.
+fn exactly_one(done: &sqlx::sqlite::SqliteQueryResult) -> Result<(), StoreError> {
+    if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Broken("row version")) }
+}

@@ -1,0 +1,216 @@
+//! The write transaction: change, audit event, feed line and feed records commit together.
+//!
+//! [`Unit`] owns the only writable connection, and [`Unit::commit`] wants the audit event. So there
+//! is no way to change something without telling auditors and gateways, and none to tell gateways
+//! something that did not happen. A unit that is dropped leaves nothing behind.
+
+use std::sync::Arc;
+
+use portcullis_core::entropy::Entropy;
+use portcullis_core::feed::{Change, Kind, Position, RecordSum, Txn, canonical};
+use portcullis_core::key::Digest;
+use portcullis_core::time::WallMs;
+use serde_json::Value;
+use sqlx::{Sqlite, SqliteConnection, Transaction};
+use tokio::sync::watch;
+
+use super::audit::{self, Event};
+use super::feed::{self, FeedHead};
+use super::{Store, StoreError, installation};
+use crate::settings::FeedSigner;
+
+/// How often old change lines are dropped: once in so many commits.
+const PRUNE_EVERY: u64 = 1024;
+
+/// What every write needs besides the database: it outlives single transactions.
+pub(crate) struct Ledger {
+    pub(crate) cluster: String,
+    pub(crate) signer: FeedSigner,
+    pub(crate) change_log_length: u64,
+    /// The newest committed position; publishers watch it.
+    pub(crate) head: watch::Sender<Position>,
+}
+
+/// One open write transaction.
+pub(crate) struct Unit {
+    tx: Transaction<'static, Sqlite>,
+    ledger: Arc<Ledger>,
+    now: WallMs,
+    head: FeedHead,
+    changes: Vec<Change>,
+}
+
+/// A committed unit, or one that found nothing to do.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Committed {
+    /// The position of the change; the current one if there was nothing to do.
+    pub(crate) position: Position,
+    /// Whether any record that gateways hold was changed.
+    pub(crate) reaches_gateways: bool,
+}
+
+impl Unit {
+    /// Waits for its turn and begins. `now` is the instant of everything written.
+    pub(crate) async fn begin(
+        store: &Store,
+        ledger: Arc<Ledger>,
+        now: WallMs,
+    ) -> Result<Unit, StoreError> {
+        let mut tx = store.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let head = feed::find_head(&mut tx).await?;
+        Ok(Unit { tx, ledger, now, head, changes: Vec::new() })
+    }
+
+    /// The connection for the statements of the store.
+    pub(crate) fn conn(&mut self) -> &mut SqliteConnection {
+        &mut self.tx
+    }
+
+    /// The instant of everything that this unit writes.
+    pub(crate) fn now(&self) -> WallMs {
+        self.now
+    }
+
+    /// Gives gateways a record, replacing the one with its id. An equal record is no change.
+    pub(crate) async fn put(
+        &mut self,
+        kind: Kind,
+        id: &str,
+        record: Value,
+    ) -> Result<(), StoreError> {
+        let new = canonical(&record);
+        match feed::find_record(&mut self.tx, kind, id).await? {
+            Some(old) if old == new => return Ok(()),
+            Some(old) => self.head.digest.remove(RecordSum::of_canonical(kind, id, &old)),
+            None => self.head.records += 1,
+        }
+        self.head.digest.add(RecordSum::of_canonical(kind, id, &new));
+        feed::save_record(&mut self.tx, kind, id, &new).await?;
+        self.changes.push(Change::Put { kind, id: id.to_owned(), record });
+        Ok(())
+    }
+
+    /// Takes a record away from gateways. Keys and accounts are revoked instead.
+    pub(crate) async fn delete(&mut self, kind: Kind, id: &str) -> Result<(), StoreError> {
+        if self.forget(kind, id).await? {
+            self.changes.push(Change::Delete { kind, id: id.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Takes a key or an account away for ever: gateways keep a tombstone.
+    pub(crate) async fn revoke(
+        &mut self,
+        kind: Kind,
+        id: &str,
+        expires_at_ms: Option<u64>,
+    ) -> Result<(), StoreError> {
+        if self.forget(kind, id).await? {
+            self.changes.push(Change::Revoke { kind, id: id.to_owned(), expires_at_ms });
+        }
+        Ok(())
+    }
+
+    async fn forget(&mut self, kind: Kind, id: &str) -> Result<bool, StoreError> {
+        let Some(old) = feed::find_record(&mut self.tx, kind, id).await? else {
+            return Ok(false);
+        };
+        self.head.digest.remove(RecordSum::of_canonical(kind, id, &old));
+        self.head.records = self.head.records.saturating_sub(1);
+        feed::erase_record(&mut self.tx, kind, id).await?;
+        Ok(true)
+    }
+
+    /// Ends a unit that found its goal already reached: nothing is written.
+    pub(crate) fn unchanged(self) -> Committed {
+        Committed { position: self.head.position, reaches_gateways: false }
+    }
+
+    /// Writes the audit event and the feed line, commits, and wakes the publisher.
+    ///
+    /// The commit runs in a task of its own: a caller who goes away meanwhile cannot leave a change
+    /// committed and unannounced.
+    pub(crate) async fn commit(
+        mut self,
+        event: Event,
+        entropy: &dyn Entropy,
+    ) -> Result<Committed, StoreError> {
+        let org_id = event.org_id.clone();
+        audit::append(&mut self.tx, event, self.now, entropy).await?;
+        let position =
+            Position { epoch: self.head.position.epoch, seq: self.head.position.seq + 1 };
+        let changes = std::mem::take(&mut self.changes);
+        let reaches_gateways = !changes.is_empty();
+        let txn = Txn { position, at_ms: self.now.0, changes, sig: None };
+        let line = feed::signed_txn(txn, &self.ledger.signer);
+        self.head.position = position;
+        feed::append_change(&mut self.tx, position, &org_id, &line).await?;
+        feed::save_head(&mut self.tx, &self.head).await?;
+        if position.seq.is_multiple_of(PRUNE_EVERY) {
+            let oldest = position.seq.saturating_sub(self.ledger.change_log_length);
+            feed::prune_changes(&mut self.tx, position.epoch, oldest).await?;
+        }
+        let (tx, ledger) = (self.tx, self.ledger);
+        let committed = tokio::spawn(async move {
+            tx.commit().await?;
+            ledger.head.send_replace(position);
+            Ok::<(), StoreError>(())
+        });
+        committed.await.map_err(|_| StoreError::Broken("commit"))??;
+        Ok(Committed { position, reaches_gateways })
+    }
+}
+
+/// Records an admin call that was denied. It changes nothing else, so there is no feed line.
+pub(crate) async fn record_denial(
+    store: &Store,
+    event: Event,
+    now: WallMs,
+    entropy: &dyn Entropy,
+) -> Result<(), StoreError> {
+    let mut tx = store.writer.begin_with("BEGIN IMMEDIATE").await?;
+    audit::append(&mut tx, event, now, entropy).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// What a database is given at its first opening and keeps: the cluster id and the cursors' key.
+pub(crate) async fn settle_installation(
+    store: &Store,
+    entropy: &dyn Entropy,
+) -> Result<(String, [u8; 32]), StoreError> {
+    let mut tx = store.writer.begin_with("BEGIN IMMEDIATE").await?;
+    let cluster = settle(&mut tx, installation::CLUSTER, entropy).await?;
+    let key_text = settle(&mut tx, installation::CURSOR_KEY, entropy).await?;
+    tx.commit().await?;
+    let key = Digest::from_hex(&key_text).map_err(|_| StoreError::Broken("cursor key"))?;
+    Ok((cluster.chars().take(16).collect(), *key.as_bytes()))
+}
+
+/// The setting, or 64 random hexadecimal digits which it has from now on.
+async fn settle(
+    conn: &mut SqliteConnection,
+    name: &'static str,
+    entropy: &dyn Entropy,
+) -> Result<String, StoreError> {
+    if let Some(value) = installation::find_setting(conn, name).await? {
+        return Ok(value);
+    }
+    let mut bytes = [0; 32];
+    entropy.fill(&mut bytes).map_err(|_| StoreError::Broken("random generator"))?;
+    let value = Digest::from_bytes(bytes).to_hex();
+    installation::insert_setting(conn, name, &value).await?;
+    Ok(value)
+}
+
+/// Saves when a gateway was last seen: an observation, not a change of what anybody may do.
+pub(crate) async fn record_gateway(
+    store: &Store,
+    seen: &super::gateways::GatewayRow,
+) -> Result<(), StoreError> {
+    let mut tx = store.writer.begin_with("BEGIN IMMEDIATE").await?;
+    super::gateways::save(&mut tx, seen).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
