@@ -22,7 +22,6 @@ pub(crate) mod unit;
 pub(crate) mod users;
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::sqlite::{
@@ -53,8 +52,7 @@ impl Store {
     /// Opens or creates the file and brings its schema up to date.
     pub(crate) async fn open(file: &Path) -> Result<Store, OpenError> {
         let failed = |source| OpenError::of(file, source);
-        let options = SqliteConnectOptions::from_str("sqlite::memory:")
-            .map_err(failed)?
+        let options = SqliteConnectOptions::new()
             .filename(file)
             .create_if_missing(true)
             .foreign_keys(true)
