@@ -183,14 +183,15 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// When the control half had failed.
+    /// When a half had failed.
     pub fn drain(self) -> anyhow::Result<()> {
+        let mut result = Ok(());
         if let Some(RunningGateway { running, admin, drain }) = self.gateway {
             running.handle().drain(Some(drain));
-            running.join();
+            result = running.join().context("the gateway failed");
             admin.end();
         }
-        self.control.map_or(Ok(()), RunningControl::drain)
+        result.and(self.control.map_or(Ok(()), RunningControl::drain))
     }
 }
 

@@ -326,6 +326,11 @@ pub(crate) fn show_change(
     Ok(())
 }
 
+/// A JSON object of the members that are there.
+pub(crate) fn present<const N: usize>(members: [(&str, Option<Value>); N]) -> Value {
+    members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
 /// The problem of a refused call, with what to do next.
 fn refusal(status: u16, problem: &Value) -> anyhow::Error {
     let text = |key: &str| problem.get(key).and_then(Value::as_str).unwrap_or_default();

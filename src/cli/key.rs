@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::Negative;
-use super::api::{Remote, show_change};
+use super::api::{Remote, present, show_change};
 use super::output::{Column, Output};
 use crate::config;
 use crate::files::read_token;
@@ -273,9 +273,4 @@ impl Parse {
             .context("standard input holds no text in UTF-8")?;
         Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
     }
-}
-
-/// A JSON object of the members that are there.
-fn present<const N: usize>(members: [(&str, Option<Value>); N]) -> Value {
-    members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }

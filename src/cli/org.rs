@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::json;
 
-use super::api::{Remote, show_change};
+use super::api::{Remote, present, show_change};
 use super::output::Column;
 
 const COLUMNS: &[Column] = &[
@@ -39,15 +39,15 @@ pub(super) enum Org {
 pub(super) struct Create {
     /// Its name.
     name: String,
-    /// castai, aihub, zenml, dezifi or precisely.
-    #[arg(long, default_value = "castai")]
-    profile: String,
+    /// What it offers: castai, aihub, zenml, dezifi or precisely [default: by the server]
+    #[arg(long)]
+    profile: Option<String>,
     /// The username of its owner.
     #[arg(long, value_name = "USERNAME")]
     owner: String,
     /// The e-mail address of its owner.
     #[arg(long, value_name = "ADDRESS")]
-    owner_email: String,
+    owner_email: Option<String>,
     /// Write the owner's key to this file, mode 0600, and do not show it.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
@@ -72,12 +72,16 @@ impl Org {
 
 impl Create {
     fn run(&self) -> anyhow::Result<()> {
-        let body = json!({
-            "name": self.name,
-            "profile": self.profile,
-            "owner": { "username": self.owner, "email": self.owner_email },
-            "owner_key": { "name": "first" },
-        });
+        let owner = present([
+            ("username", Some(json!(self.owner))),
+            ("email", self.owner_email.as_ref().map(|address| json!(address))),
+        ]);
+        let body = present([
+            ("name", Some(json!(self.name))),
+            ("profile", self.profile.as_ref().map(|profile| json!(profile))),
+            ("owner", Some(owner)),
+            ("owner_key", Some(json!({ "name": "first" }))),
+        ]);
         self.remote.with_api(async |api| {
             let made = api.change(Method::POST, "/v1/organizations", Some(&body)).await?;
             show_change(self.remote.output(), made, "organization", self.secret_file.as_ref())

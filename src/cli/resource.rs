@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::json;
 
-use super::api::{Remote, show_change};
+use super::api::{Remote, present, show_change};
 use super::output::Column;
 
 const COLUMNS: &[Column] = &[
@@ -48,8 +48,11 @@ pub(super) struct Named {
 /// Create a resource.
 #[derive(Debug, Args)]
 pub(super) struct Create {
-    /// Its name; also its reference in routes, where it can be one.
+    /// Its name.
     name: String,
+    /// What routes call it, as in cluster/REF [default: the name where it can be one, else the id]
+    #[arg(long = "ref", value_name = "REF")]
+    reference: Option<String>,
     /// workspace, cluster, project or custom.
     #[arg(long)]
     kind: String,
@@ -108,11 +111,12 @@ impl Create {
     fn run(&self) -> anyhow::Result<()> {
         self.remote.with_api(async |api| {
             let org = api.org_path().await?;
-            let body = json!({
-                "name": self.name,
-                "kind": self.kind,
-                "parent_id": api.resource_id(&org, &self.parent).await?,
-            });
+            let body = present([
+                ("name", Some(json!(self.name))),
+                ("kind", Some(json!(self.kind))),
+                ("parent_id", Some(json!(api.resource_id(&org, &self.parent).await?))),
+                ("ref", self.reference.as_ref().map(|reference| json!(reference))),
+            ]);
             let path = format!("{org}/resources");
             let made = api.change(Method::POST, &path, Some(&body)).await?;
             show_change(self.remote.output(), made, "resource", None)
