@@ -21,7 +21,7 @@ const BLOCK_BITS: u32 = 7;
 /// the two upper levels stay in cache.
 const SHARD_AIM: usize = 512;
 /// Slots per 100 keys after a rebuild.
-const SPREAD: usize = 118;
+const SPREAD: usize = 125;
 /// A shard is spread anew when it is fuller than this many keys per 100 slots.
 const FULL: usize = 94;
 
@@ -278,7 +278,7 @@ impl KeyTable {
         let hash = self.mixer.hash(id);
         let Some(shard) = self.shard(hash) else { return };
         let start = start_of(hash, self.bits, shard.span as usize);
-        for ahead in [start, start + 2] {
+        for ahead in start..start + 4 {
             black_box(shard.slots.get(ahead).map(|slot| slot.hash));
         }
     }
