@@ -27,7 +27,7 @@ use std::time::Duration;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Sqlite, SqliteConnection, Transaction};
+use sqlx::{Connection as _, Sqlite, SqliteConnection, Transaction};
 
 pub use error::OpenError;
 pub(crate) use error::StoreError;
@@ -59,9 +59,8 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT);
-        let writer = SqlitePoolOptions::new()
+        let writer = sound_connections()
             .max_connections(1)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(None)
             .max_lifetime(None)
             .connect_with(options.clone())
@@ -73,9 +72,8 @@ impl Store {
             .run(&writer)
             .await
             .map_err(|source| OpenError::Schema { file: PathBuf::from(file), source })?;
-        let readers = SqlitePoolOptions::new()
+        let readers = sound_connections()
             .max_connections(READERS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_with(options.pragma("query_only", "true"))
             .await
             .map_err(failed)?;
@@ -92,6 +90,15 @@ impl Store {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// A pool that hands out no connection whose last transaction it believes to be open. After a full
+/// disk or an I/O error SQLite ends the transaction by itself, the roll-back then finds none, and
+/// the connection would refuse every later one.
+fn sound_connections() -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .before_acquire(|conn, _| Box::pin(async move { Ok(!conn.is_in_transaction()) }))
 }
 
 /// A read transaction: everything read through it belongs to one commit.
