@@ -17,6 +17,7 @@ mod report;
 mod rounds;
 mod running;
 mod site;
+mod upstream;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -30,9 +31,10 @@ use crate::machine::Machine;
 use crate::options::Options;
 use crate::progress::Progress;
 use crate::report::Report;
-use crate::rounds::Entrant;
+use crate::rounds::{Entrant, Rounds};
 use crate::running::Running;
 use crate::site::{Site, Tools};
+use crate::upstream::Upstream;
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -55,18 +57,18 @@ fn compare(options: &Options) -> Result<Report> {
 
     progress.note(&format!("minting {} keys", options.keys));
     let keys = KeySet::mint(options.keys, options.seed)?;
-    let site = Site::open(tools, options.proxy_core)?;
-    let upstream = site.start_upstream()?;
+    let mut upstream = Upstream::bind()?;
+    let site = Site::open(tools, upstream.address()?, options.proxy_core)?;
 
     let mut entrants = Vec::new();
     for contender in contenders {
         progress.note(&format!("starting {}", contender.label()));
-        entrants.push(enter(contender, &site, &keys)?);
+        entrants.push(enter(contender, &site, &mut upstream, &keys)?);
     }
-    rounds::play(options, &keys, &mut entrants, &progress);
+    let upstream = &mut upstream;
+    Rounds { options, keys: &keys, upstream, progress: &progress }.play(&mut entrants);
     progress.finish();
     let tallies = entrants.into_iter().map(Entrant::retire).collect();
-    drop(upstream);
 
     let report = Report::new(options, machine, &site.tools, tallies);
     let written = report.write(Path::new(&options.results), options.is_partial())?;
@@ -83,19 +85,28 @@ fn compare(options: &Options) -> Result<Report> {
 
 /// Starts a contender twice: with one key, for the memory it takes empty, then with all of them,
 /// to stay. Either time it must prove that it admits a good key and refuses the rest.
-fn enter(contender: Contender, site: &Site, keys: &KeySet) -> Result<Entrant> {
-    let empty_bytes = start(contender, site, &keys.first(1))?.settled_memory()?;
-    let running = start(contender, site, keys)?;
+fn enter(
+    contender: Contender,
+    site: &Site,
+    upstream: &mut Upstream,
+    keys: &KeySet,
+) -> Result<Entrant> {
+    let empty_bytes = start(contender, site, upstream, &keys.first(1))?.settled_memory()?;
+    let running = start(contender, site, upstream, keys)?;
     let full_bytes = running.settled_memory()?;
     Ok(Entrant::new(running, empty_bytes, full_bytes))
 }
 
-fn start(contender: Contender, site: &Site, keys: &KeySet) -> Result<Running> {
-    let launch = contender.launch(site, keys)?;
-    let mut running = Running::start(launch)?;
-    probe::await_ready(&mut running, keys)?;
-    if contender.checks_keys() {
-        probe::refuses_strangers(&running, keys)?;
-    }
+fn start(
+    contender: Contender,
+    site: &Site,
+    upstream: &mut Upstream,
+    keys: &KeySet,
+) -> Result<Running> {
+    let mut running = Running::start(contender.launch(site, keys)?)?;
+    upstream.serve_while(|| {
+        probe::await_ready(&mut running, keys)?;
+        if contender.checks_keys() { probe::refuses_strangers(&running, keys) } else { Ok(()) }
+    })??;
     Ok(running)
 }

@@ -14,6 +14,7 @@ use crate::load::{Counted, Load};
 use crate::options::Options;
 use crate::progress::Progress;
 use crate::running::Running;
+use crate::upstream::Upstream;
 
 /// How often the display moves.
 const SLICE: Duration = Duration::from_millis(250);
@@ -71,67 +72,68 @@ impl Entrant {
     }
 }
 
-/// Plays all rounds. A failed round is noted and the next one is played.
-pub(crate) fn play(
-    options: &Options,
-    keys: &KeySet,
-    entrants: &mut [Entrant],
-    progress: &Progress,
-) {
-    let random = Seeded::new(options.seed);
-    let mut order: Vec<usize> = (0..entrants.len()).collect();
-    for number in 1..=options.rounds {
-        for end in (1..order.len()).rev() {
-            order.swap(end, random.below(end + 1));
-        }
-        for index in &order {
-            let entrant = &mut entrants[*index];
-            match measure(options, keys, &entrant.running, random.next(), number, progress) {
-                Ok(round) => {
-                    progress.measured(number, entrant.tally.label, &round);
-                    entrant.tally.rounds.push(round);
-                }
-                Err(error) => {
-                    let failure = format!("round {number}: {error:#}");
-                    progress.note(&format!("{}: {failure}", entrant.tally.label));
-                    entrant.tally.failures.push(failure);
+/// What all rounds share.
+pub(crate) struct Rounds<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) keys: &'a KeySet,
+    pub(crate) upstream: &'a mut Upstream,
+    pub(crate) progress: &'a Progress,
+}
+
+impl Rounds<'_> {
+    /// Plays all rounds. A failed round is noted and the next one is played.
+    pub(crate) fn play(&mut self, entrants: &mut [Entrant]) {
+        let random = Seeded::new(self.options.seed);
+        let mut order: Vec<usize> = (0..entrants.len()).collect();
+        for number in 1..=self.options.rounds {
+            for end in (1..order.len()).rev() {
+                order.swap(end, random.below(end + 1));
+            }
+            for index in &order {
+                let Entrant { running, tally } = &mut entrants[*index];
+                match self.measure(running, random.next(), number) {
+                    Ok(round) => {
+                        self.progress.measured(number, tally.label, &round);
+                        tally.rounds.push(round);
+                    }
+                    Err(error) => {
+                        let failure = format!("round {number}: {error:#}");
+                        self.progress.note(&format!("{}: {failure}", tally.label));
+                        tally.failures.push(failure);
+                    }
                 }
             }
         }
     }
-}
 
-fn measure(
-    options: &Options,
-    keys: &KeySet,
-    running: &Running,
-    seed: u64,
-    number: u32,
-    progress: &Progress,
-) -> Result<Round> {
-    let mut load = Load::open(running.listen, options.connections, keys, seed)?;
-    let drive = |load: &mut Load<'_>, seconds: f64| -> Result<()> {
+    fn measure(&mut self, running: &Running, seed: u64, number: u32) -> Result<Round> {
+        let Options { connections, warmup, seconds, proxy_core, .. } = *self.options;
+        let label = running.contender.label();
+        let mut load = Load::open(running.listen, connections, self.keys, seed)?;
+        self.drive(&mut load, warmup, number, label)?;
+        load.count_anew();
+        let processes = running.processes();
+        let core_before = cost::core_busy_us(proxy_core)?;
+        let before = cost::cpu_us(&processes)?;
+        self.drive(&mut load, seconds, number, label)?;
+        let own_us = cost::cpu_us(&processes)?.saturating_sub(before);
+        let core_us = cost::core_busy_us(proxy_core)?.saturating_sub(core_before);
+        let counted = std::mem::take(&mut load.counted);
+        drop(load);
+        running.empty_log()?;
+        Ok(Round::new(number, counted, own_us as f64, core_us as f64))
+    }
+
+    fn drive(&mut self, load: &mut Load<'_>, seconds: f64, number: u32, label: &str) -> Result<()> {
         let mut left = Duration::from_secs_f64(seconds);
         while left > Duration::ZERO {
             let slice = left.min(SLICE);
-            load.drive(slice)?;
+            load.drive(slice, self.upstream)?;
             left -= slice;
-            progress.driven(slice, number, running.contender.label());
+            self.progress.driven(slice, number, label);
         }
         Ok(())
-    };
-    drive(&mut load, options.warmup)?;
-    load.count_anew();
-    let processes = running.processes();
-    let core_before = cost::core_busy_us(options.proxy_core)?;
-    let before = cost::cpu_us(&processes)?;
-    drive(&mut load, options.seconds)?;
-    let own_us = cost::cpu_us(&processes)?.saturating_sub(before);
-    let core_us = cost::core_busy_us(options.proxy_core)?.saturating_sub(core_before);
-    let counted = std::mem::take(&mut load.counted);
-    drop(load);
-    running.empty_log()?;
-    Ok(Round::new(number, counted, own_us as f64, core_us as f64))
+    }
 }
 
 impl Round {

@@ -2,22 +2,16 @@
 //! the loopback interface, and the core each process is bound to.
 
 use std::ffi::OsStr;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use crate::contenders::Contender;
 
-/// What every response must carry, byte for byte.
-pub(crate) const BODY: &[u8] =
-    br#"{"nodes":[{"id":"n1","ready":true},{"id":"n2","ready":true},{"id":"n3","ready":false}]}"#;
-
 /// Programs of this run. `compare` beside the sources installs and builds them.
 pub(crate) struct Tools {
-    pub(crate) bin: PathBuf,
     pub(crate) envoy: PathBuf,
     pub(crate) floor: PathBuf,
     pub(crate) haproxy: PathBuf,
@@ -31,7 +25,7 @@ impl Tools {
     /// Finds what the contenders need; says all that is missing at once.
     pub(crate) fn find(contenders: &[Contender]) -> Result<Self> {
         let program = std::env::current_exe()?;
-        let bin = program.parent().context("no folder of programs")?.to_owned();
+        let bin = program.parent().context("no folder of programs")?;
         let target = bin.parent().context("no target folder")?;
         let tools = Self {
             envoy: envoy_in(target).unwrap_or_default(),
@@ -41,7 +35,6 @@ impl Tools {
             nginx: on_path("nginx").unwrap_or_default(),
             pingora: bin.join("bare-pingora"),
             portcullis: bin.join("portcullis"),
-            bin,
         };
         let mut missing = Vec::new();
         for contender in contenders {
@@ -88,7 +81,7 @@ fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).chain(system).map(|folder| folder.join(name)).find(|p| p.is_file())
 }
 
-/// One run's folder, core and upstream.
+/// One run's programs, folder and core, and where its upstream is.
 pub(crate) struct Site {
     pub(crate) tools: Tools,
     pub(crate) upstream: SocketAddr,
@@ -97,12 +90,12 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    pub(crate) fn open(tools: Tools, proxy_core: usize) -> Result<Self> {
+    pub(crate) fn open(tools: Tools, upstream: SocketAddr, proxy_core: usize) -> Result<Self> {
         let folder =
             std::env::temp_dir().join(format!("portcullis-compare-{}", std::process::id()));
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("creating {}", folder.display()))?;
-        Ok(Self { tools, upstream: free_address()?, folder, proxy_core })
+        Ok(Self { tools, upstream, folder, proxy_core })
     }
 
     /// An empty folder and a free address for one process.
@@ -121,29 +114,6 @@ impl Site {
         command.args(["--pdeathsig", "TERM", "taskset", "--cpu-list"]);
         command.arg(self.proxy_core.to_string()).arg(program);
         command
-    }
-
-    /// Starts the upstream; it stays on this process's own core.
-    pub(crate) fn start_upstream(&self) -> Result<Upstream> {
-        let body = self.folder.join("body");
-        std::fs::write(&body, BODY)?;
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "TERM"])
-            .arg(self.tools.bin.join("upstream"))
-            .arg(self.upstream.to_string())
-            .arg(body)
-            .stdin(Stdio::null())
-            .spawn()
-            .context("starting the upstream")?;
-        let upstream = Upstream(child);
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while TcpStream::connect(self.upstream).is_err() {
-            if Instant::now() > deadline {
-                bail!("the upstream does not accept connections on {}", self.upstream);
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ok(upstream)
     }
 }
 
@@ -165,16 +135,6 @@ impl Place {
         let path = self.folder.join(name);
         std::fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
         Ok(path)
-    }
-}
-
-/// The upstream process; ends with this value.
-pub(crate) struct Upstream(Child);
-
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
