@@ -146,6 +146,12 @@ fn connection_limit(limits: &Limits) -> usize {
     usize::try_from(free / 5 * 4 / 2).unwrap_or(usize::MAX).max(1)
 }
 
+/// Every fault of `settings`, without opening anything: what `portcullis config check` reports.
+pub fn check(settings: Settings) -> Vec<Fault> {
+    let mut ledger = Ledger::new(0);
+    Plan::new(settings, ledger.symbols()).err().unwrap_or_default()
+}
+
 /// Why a gateway could not be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
