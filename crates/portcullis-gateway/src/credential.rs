@@ -93,11 +93,8 @@ fn only_value(
     if values.next().is_some() {
         return Err(DenyReason::DuplicateCredential);
     }
-    let value = if places.keep {
-        places.headers.get(name).cloned()
-    } else {
-        places.headers.remove(name)
-    };
+    let value =
+        if places.keep { places.headers.get(name).cloned() } else { places.headers.remove(name) };
     match value {
         Some(value) if value.as_bytes().iter().all(|byte| matches!(byte, 0x20..=0x7e)) => {
             Ok(Some(value))
@@ -107,11 +104,7 @@ fn only_value(
     }
 }
 
-fn take_authorization(
-    sources: &[Source],
-    prefixes: &[Prefix],
-    places: &mut Places<'_>,
-) -> Taken {
+fn take_authorization(sources: &[Source], prefixes: &[Prefix], places: &mut Places<'_>) -> Taken {
     let Some(value) = only_value(&AUTHORIZATION, places)? else { return Ok(None) };
     let text = value.as_bytes();
     if text.contains(&b',') {
@@ -213,8 +206,7 @@ fn parse(text: &[u8]) -> Result<ParsedKey, DenyReason> {
 
 /// Reads `id:tail`, `any:key` or `key:` in strict base64; raw, then form-decoded once.
 fn parse_basic(encoded: &[u8], prefixes: &[Prefix]) -> Result<ParsedKey, DenyReason> {
-    let decoded =
-        Zeroizing::new(STANDARD.decode(encoded).map_err(|_| DenyReason::Malformed)?);
+    let decoded = Zeroizing::new(STANDARD.decode(encoded).map_err(|_| DenyReason::Malformed)?);
     let read = |text: &[u8]| {
         let colon = text.iter().position(|byte| *byte == b':')?;
         let (user, password) = text.split_at_checked(colon)?;

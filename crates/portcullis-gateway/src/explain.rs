@@ -42,7 +42,8 @@ impl Chain {
 pub(crate) fn explain(shared: &Shared, question: &Question) -> Explanation {
     let mut chain = Chain { checks: Vec::new(), denied: None };
     let published = shared.directory.load();
-    let public = ask(shared, question, published.as_deref().map(|view| view.directory()), &mut chain);
+    let public =
+        ask(shared, question, published.as_deref().map(|view| view.directory()), &mut chain);
     let Chain { checks, denied } = chain;
     Explanation {
         allowed: denied.is_none(),

@@ -37,10 +37,11 @@ impl Base {
     /// What is wrong and what is allowed.
     pub(crate) fn parse(url: &str) -> Result<Self, String> {
         let wrong = || format!("{url:?} is not of the form http://host:port");
-        let rest = url.strip_prefix("http://").ok_or_else(|| match url.starts_with("https://") {
-            true => "https is not supported yet; use http:// on a trusted link".to_owned(),
-            false => wrong(),
-        })?;
+        let rest =
+            url.strip_prefix("http://").ok_or_else(|| match url.starts_with("https://") {
+                true => "https is not supported yet; use http:// on a trusted link".to_owned(),
+                false => wrong(),
+            })?;
         let (authority, path) = match rest.split_once('/') {
             Some((authority, path)) => (authority, format!("/{path}")),
             None => (rest, String::new()),

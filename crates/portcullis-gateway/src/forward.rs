@@ -7,8 +7,7 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 use bytes::Bytes;
 use http::header::{
-    CONTENT_LENGTH, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue,
-    TRANSFER_ENCODING, VIA,
+    CONTENT_LENGTH, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, VIA,
 };
 use portcullis_core::directory::Principal;
 use portcullis_core::key::KeyId;
@@ -197,9 +196,16 @@ impl HeaderRules {
         match name {
             "connection" => Class::Connection,
             "expect" => Class::Expect,
-            "content-length" | "http2-settings" | "keep-alive" | "proxy-authenticate"
-            | "proxy-authorization" | "proxy-connection" | "te" | "trailer"
-            | "transfer-encoding" | "upgrade" => Class::Hop,
+            "content-length"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade" => Class::Hop,
             "x-request-id" => Class::RequestId,
             name if self.is_reserved(name) => Class::Reserved,
             _ => Class::Pass,
@@ -213,11 +219,21 @@ impl HeaderRules {
                 name.starts_with(&*self.prefix)
                     || matches!(
                         name,
-                        "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-method"
-                            | "x-forwarded-path" | "x-forwarded-port" | "x-forwarded-prefix"
-                            | "x-forwarded-proto" | "x-forwarded-server" | "x-forwarded-uri"
-                            | "x-http-method" | "x-http-method-override" | "x-method-override"
-                            | "x-original-url" | "x-real-ip" | "x-rewrite-url"
+                        "x-forwarded-for"
+                            | "x-forwarded-host"
+                            | "x-forwarded-method"
+                            | "x-forwarded-path"
+                            | "x-forwarded-port"
+                            | "x-forwarded-prefix"
+                            | "x-forwarded-proto"
+                            | "x-forwarded-server"
+                            | "x-forwarded-uri"
+                            | "x-http-method"
+                            | "x-http-method-override"
+                            | "x-method-override"
+                            | "x-original-url"
+                            | "x-real-ip"
+                            | "x-rewrite-url"
                     )
             }
             Some(b'f') if name == "forwarded" => true,
@@ -308,11 +324,7 @@ fn is_request_id(value: &[u8]) -> bool {
 
 /// Where the request comes from: the socket's peer or, behind trusted proxies, the rightmost hop
 /// that is none.
-pub(crate) fn client_address(
-    headers: &HeaderMap,
-    listener: &ListenerPlan,
-    peer: IpAddr,
-) -> IpAddr {
+pub(crate) fn client_address(headers: &HeaderMap, listener: &ListenerPlan, peer: IpAddr) -> IpAddr {
     if !listener.trusts(peer) {
         return peer;
     }
@@ -336,10 +348,7 @@ pub(crate) enum Identity<'d, 'r> {
     /// Nobody was asked.
     Anonymous,
     /// A verified caller, and what the route required.
-    Verified {
-        principal: &'d Principal<'d>,
-        scope: Option<(&'r str, &'r str)>,
-    },
+    Verified { principal: &'d Principal<'d>, scope: Option<(&'r str, &'r str)> },
 }
 
 /// Values that stay the same while one key comes over one connection and the directory is the
@@ -477,7 +486,8 @@ impl ForwardedValues {
             IpAddr::V6(v6) => format!("\"[{v6}]\""),
         };
         let name = host.to_str().ok()?;
-        let quoted = if name.contains([':', '[']) { format!("\"{name}\"") } else { name.to_owned() };
+        let quoted =
+            if name.contains([':', '[']) { format!("\"{name}\"") } else { name.to_owned() };
         let forwarded = HeaderValue::try_from(format!("for={by};host={quoted};proto=http")).ok()?;
         Some(Self { host: host.clone(), forwarded })
     }
@@ -500,7 +510,10 @@ impl Forwarding {
     fn read(headers: &HeaderMap) -> Self {
         Self {
             hops: joined(headers, &X_FORWARDED_FOR),
-            proto: headers.get(X_FORWARDED_PROTO).filter(|proto| **proto == "https" || **proto == "http").cloned(),
+            proto: headers
+                .get(X_FORWARDED_PROTO)
+                .filter(|proto| **proto == "https" || **proto == "http")
+                .cloned(),
             host: headers.get(X_FORWARDED_HOST).cloned(),
             forwarded: joined(headers, &FORWARDED),
         }

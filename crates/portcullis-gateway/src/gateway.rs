@@ -101,9 +101,8 @@ pub fn bind(
     });
     let (sink, lines) = sink.unzip();
     let seeds = sockets.into_iter().enumerate();
-    let seeds = seeds.map(|(index, sockets)| {
-        Seed::new(index, &shared, &*entropy, sink.clone(), sockets)
-    });
+    let seeds =
+        seeds.map(|(index, sockets)| Seed::new(index, &shared, &*entropy, sink.clone(), sockets));
     let seeds = seeds.collect::<Result<_, _>>()?;
     let subscriber = Subscriber::new(Arc::clone(&shared), entropy, ledger, &subscription);
     Ok(Bound { shared, addresses, seeds, subscriber, origin: subscription.origin, sink: lines })
@@ -116,7 +115,8 @@ fn random(entropy: &dyn Entropy) -> Result<u64, EntropyFailure> {
 }
 
 fn subscribe(feed: Feed, gateway: &str, plan: &Plan) -> Result<(Subscription, bool), BindError> {
-    let fault = |key: &str, what: String| BindError::Settings(vec![Fault { key: key.into(), what }]);
+    let fault =
+        |key: &str, what: String| BindError::Settings(vec![Fault { key: key.into(), what }]);
     let (origin, cluster, verify_key, tracks_staleness) = match feed {
         Feed::Control { url, token, cluster, verify_key } => {
             let base = Base::parse(&url).map_err(|what| fault("feed.url", what))?;
@@ -345,7 +345,8 @@ impl Sink {
     fn run(mut self) {
         for text in self.lines {
             // A sink that cannot be written to must not stop traffic.
-            if let Err(error) = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()) {
+            if let Err(error) = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush())
+            {
                 tracing::error!(%error, "access records are lost: the sink cannot be written to");
             }
         }

@@ -36,7 +36,7 @@ mod subscriber;
 mod upstream;
 mod worker;
 
-pub use gateway::{BindError, Bound, GatewayHandle, Running, bind};
+pub use gateway::{BindError, Bound, GatewayHandle, Running, bind, check};
 pub use settings::{
     Access, CredentialSource, CredentialSourceError, Fault, Feed, FeedToken, Headers, Identity,
     Keys, Limits, Listener, Log, OnStale, Records, Route, Settings, Timeouts, Underscore,
@@ -45,3 +45,6 @@ pub use settings::{
 pub use status::{
     Check, Explanation, FeedStatus, HeldRecord, KindCount, Question, RefusedRecord, Status,
 };
+
+#[cfg(test)]
+mod tests;

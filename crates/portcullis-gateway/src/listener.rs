@@ -14,7 +14,10 @@ const BACKLOG: i32 = 4096;
 /// # Errors
 ///
 /// What the operating system says, also when anybody else listens there already.
-pub(crate) fn listen(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+pub(crate) fn listen(
+    address: SocketAddr,
+    count: usize,
+) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
     if address.port() != 0 {
         // A socket that does not share its port: fails if another process has it, even one that
         // would share. Closed again before ours are opened.

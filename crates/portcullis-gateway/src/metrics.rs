@@ -43,8 +43,9 @@ pub(crate) struct Metrics {
 
 const DECISION_BUCKETS: &[f64] =
     &[250e-9, 500e-9, 1e-6, 2.5e-6, 5e-6, 10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 1e-3];
-const REQUEST_BUCKETS: &[f64] =
-    &[250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+const REQUEST_BUCKETS: &[f64] = &[
+    250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
+];
 
 impl Metrics {
     /// Registers every metric.
@@ -140,9 +141,11 @@ impl Metrics {
                 "Access records that were dropped because the queue was full.",
                 &["sink"],
             )?,
-            panics: to.counters("panics_total", "Panics, each of which ended one request.", &[
-                "phase",
-            ])?,
+            panics: to.counters(
+                "panics_total",
+                "Panics, each of which ended one request.",
+                &["phase"],
+            )?,
             worker_stall_seconds: to.histogram(
                 "worker_stall_seconds",
                 "How much later than due a worker's ticker ran.",
@@ -341,8 +344,7 @@ impl Meters {
     pub(crate) fn upstream_connections(&self, upstream: usize, idle: usize, active: usize) {
         let Some(meter) = self.upstreams.get(upstream) else { return };
         let (idle_before, active_before) = meter.open.replace((idle, active));
-        for (state, now, before) in
-            [("idle", idle, idle_before), ("active", active, active_before)]
+        for (state, now, before) in [("idle", idle, idle_before), ("active", active, active_before)]
         {
             if now != before {
                 let labels = [meter.name.as_str(), state];

@@ -120,7 +120,8 @@ impl Connection {
         let address = peer.ip().to_canonical().to_string();
         Self {
             // An address is digits, letters, dots and colons.
-            peer_text: HeaderValue::try_from(address).unwrap_or(HeaderValue::from_static("unknown")),
+            peer_text: HeaderValue::try_from(address)
+                .unwrap_or(HeaderValue::from_static("unknown")),
             identity: RefCell::new(None),
             forwarded: RefCell::new(None),
             listener,
@@ -148,10 +149,6 @@ impl Connection {
             rate_bytes: Cell::new(0),
             uploading: RefCell::new(None),
         }
-    }
-
-    pub(crate) fn phase(&self) -> Phase {
-        self.phase.get()
     }
 
     /// Whether no request is being answered: bytes that hyper writes now are an answer of its own.

@@ -130,7 +130,10 @@ impl Plan {
     /// # Errors
     ///
     /// Every fault there is, not only the first.
-    pub(crate) fn new(settings: Settings, symbols: &mut Symbols) -> Result<(Self, Feed), Vec<Fault>> {
+    pub(crate) fn new(
+        settings: Settings,
+        symbols: &mut Symbols,
+    ) -> Result<(Self, Feed), Vec<Fault>> {
         let mut faults = Faults::default();
         faults.check_gateway(&settings);
         let listeners = faults.listeners(&settings);
@@ -313,7 +316,10 @@ impl Faults {
         for address in &upstream.addresses {
             let key = format!("{key}.addresses");
             if !(1..=100).contains(&address.weight) {
-                self.add(&key, format!("weight {} of {} is not 1 to 100", address.weight, address.host));
+                self.add(
+                    &key,
+                    format!("weight {} of {} is not 1 to 100", address.weight, address.host),
+                );
             }
             let literal = address.host.parse::<SocketAddr>();
             let named = address.host.rsplit_once(':').is_some_and(|(name, port)| {
@@ -349,10 +355,17 @@ impl Faults {
         let prefix = &settings.identity.prefix;
         let token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if prefix.len() < 3 || !prefix.ends_with('-') || !prefix.bytes().all(token) {
-            self.add("identity.prefix", "must be of a-z, 0-9 and '-', end with '-', and be longer than 2");
+            self.add(
+                "identity.prefix",
+                "must be of a-z, 0-9 and '-', end with '-', and be longer than 2",
+            );
         }
         let realm = &settings.identity.realm;
-        if realm.is_empty() || !realm.bytes().all(|byte| matches!(byte, 0x20..=0x7e) && byte != b'"' && byte != b'\\') {
+        if realm.is_empty()
+            || !realm
+                .bytes()
+                .all(|byte| matches!(byte, 0x20..=0x7e) && byte != b'"' && byte != b'\\')
+        {
             self.add("identity.realm", "must be printable ASCII without '\"' and '\\'");
         }
         let mut remove = Vec::new();
@@ -468,8 +481,11 @@ fn route_plan(
         AccessPlan::Require { need, .. } => Some(need.as_str().to_owned()),
         AccessPlan::AuthenticatedOnly | AccessPlan::Public => None,
     };
-    let read =
-        if route.streaming { settings.timeouts.stream_idle } else { settings.timeouts.upstream_read };
+    let read = if route.streaming {
+        settings.timeouts.stream_idle
+    } else {
+        settings.timeouts.upstream_read
+    };
     let whole = if route.timeout.is_zero() { settings.timeouts.request } else { route.timeout };
     RoutePlan {
         name: route.name.clone(),
@@ -478,9 +494,10 @@ fn route_plan(
         access,
         sources: route.credentials.iter().filter_map(compile_source).collect(),
         forward_credential: route.forward_credential,
-        query_source: route.credentials.iter().any(|source| {
-            matches!(source, CredentialSource::Query(_))
-        }),
+        query_source: route
+            .credentials
+            .iter()
+            .any(|source| matches!(source, CredentialSource::Query(_))),
         challenges: Challenges::new(
             &settings.identity.realm,
             &route.credentials,
@@ -513,8 +530,10 @@ fn spread(upstream: &Upstream) -> Vec<usize> {
     let mut credit = vec![0_i64; weights.len()];
     let turns = (0..total).filter_map(|_| {
         credit.iter_mut().zip(&weights).for_each(|(credit, weight)| *credit += weight);
-        let (chosen, _) =
-            credit.iter().enumerate().max_by_key(|(place, credit)| (**credit, usize::MAX - place))?;
+        let (chosen, _) = credit
+            .iter()
+            .enumerate()
+            .max_by_key(|(place, credit)| (**credit, usize::MAX - place))?;
         if let Some(credit) = credit.get_mut(chosen) {
             *credit -= total;
         }

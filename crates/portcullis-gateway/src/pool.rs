@@ -40,15 +40,19 @@ struct AddressPool {
 }
 
 /// Why there is no connection.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Unlinked {
     /// Every connection is busy, and stayed so.
+    #[error("every connection is busy")]
     Full,
     /// The upstream's name has no usable address.
+    #[error("its name has no usable address")]
     NoAddress,
     /// It refused, or could not be reached.
+    #[error("it cannot be reached: {0}")]
     Refused(io::Error),
     /// It did not answer in time.
+    #[error("it did not accept in time")]
     Timeout,
 }
 
@@ -58,11 +62,8 @@ const FULL_WAIT: Duration = Duration::from_millis(100);
 impl Pool {
     /// An empty pool.
     pub(crate) fn new(plan: Arc<UpstreamPlan>) -> Self {
-        let address = || AddressPool {
-            idle: RefCell::default(),
-            open: Cell::new(0),
-            freed: Notify::new(),
-        };
+        let address =
+            || AddressPool { idle: RefCell::default(), open: Cell::new(0), freed: Notify::new() };
         let addresses = plan.addresses.iter().map(|_| address()).collect();
         Self { plan, addresses, turn: Cell::new(0) }
     }
@@ -235,12 +236,8 @@ impl Link {
     pub(crate) fn send(
         &self,
         request: http::Request<UpstreamBody>,
-    ) -> impl Future<
-        Output = Result<
-            http::Response<hyper::body::Incoming>,
-            http1_error::TrySend,
-        >,
-    > + use<> {
+    ) -> impl Future<Output = Result<http::Response<hyper::body::Incoming>, http1_error::TrySend>> + use<>
+    {
         self.sender.borrow_mut().try_send_request(request)
     }
 }

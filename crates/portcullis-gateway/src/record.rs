@@ -13,6 +13,7 @@ use portcullis_core::time::Now;
 use portcullis_core::verdict::DenyReason;
 
 use crate::body::BodyFault;
+use crate::metrics::Meters;
 use crate::outcome::Outcome;
 use crate::phase::{Connection, Late};
 use crate::request_id::RequestId;
@@ -49,6 +50,8 @@ struct LineParts {
     stale_ms: Option<u64>,
 }
 
+/// Status of a request that nobody waited for.
+const NO_RESPONSE: u16 = 499;
 /// Longest path in a record; what is longer is cut off.
 const PATH_MAX: usize = 1024;
 
@@ -61,7 +64,7 @@ impl Record {
             connection: Rc::clone(connection),
             opened: now,
             outcome: Outcome::ClientGone,
-            status: 499,
+            status: NO_RESPONSE,
             route: None,
             id: worker.request_ids.next(),
             attempts: 0,
@@ -122,11 +125,8 @@ impl Record {
     pub(crate) fn verified(&mut self, principal: &Principal<'_>) {
         if let Some(line) = &mut self.line {
             line.key_claimed = None;
-            line.identity = Some((
-                principal.org_id().clone(),
-                principal.account_id(),
-                principal.key_id(),
-            ));
+            line.identity =
+                Some((principal.org_id().clone(), principal.account_id(), principal.key_id()));
         }
     }
 
@@ -270,6 +270,9 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if self.status == NO_RESPONSE {
+            self.gone();
+        }
         let worker = &self.worker;
         worker.in_flight.set(worker.in_flight.get().saturating_sub(1));
         let now = worker.sample();
@@ -280,6 +283,7 @@ impl Drop for Record {
             let always = matches!(self.outcome, Outcome::Denied(_) | Outcome::Cut);
             if always || worker.request_ids.chance(worker.plan.sample_allowed) {
                 self.write_line(line, total_ns);
+                worker.records.flush_if_full(&worker.meters);
             }
         }
     }
@@ -321,9 +325,11 @@ impl Lines {
         }
     }
 
-    /// Whether enough has come together.
-    pub(crate) fn is_full(&self) -> bool {
-        self.buffer.borrow().len() >= BUFFER_FULL
+    /// Sends everything off if enough has come together.
+    fn flush_if_full(&self, meters: &Meters) {
+        if self.buffer.borrow().len() >= BUFFER_FULL {
+            meters.records_dropped.set(meters.records_dropped.get() + self.flush());
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) enum Step {
     /// The gateway answers.
     Answer(Response<DownstreamBody>),
     /// It goes to its upstream.
-    Send(Box<Admission>),
+    Send(Admission),
 }
 
 /// A request that may go to its upstream. Only this module makes one.
@@ -70,7 +70,7 @@ pub(crate) fn decide(
             connection.limit(route.exchange);
             let body = UpstreamBody::new(incoming, connection, route.body_bytes);
             let request = Request::from_parts(parts, body);
-            Step::Send(Box::new(Admission { request, record, route: route.index, manner }))
+            Step::Send(Admission { request, record, route: route.index, manner })
         }
         Err(Ending::Denied(denial)) => Step::Answer(respond::deny(record, &denial, manner)),
         Err(Ending::Options) => Step::Answer(respond::options(record)),
@@ -189,8 +189,8 @@ fn admit<'w>(
             if refuses_stale(route.max_staleness_ns, route.on_stale, stale, &method) {
                 return Err(denied(DenyReason::Stale));
             }
-            let presented = credential::take(&route.sources, &plan.prefixes, &mut places)
-                .map_err(denied)?;
+            let presented =
+                credential::take(&route.sources, &plan.prefixes, &mut places).map_err(denied)?;
             principal = published
                 .directory()
                 .verify(presented.key(), client, record.opened().wall, &plan.peppers)
@@ -320,9 +320,9 @@ fn upstream_uri(path: &str, query: Option<&str>) -> Option<Uri> {
 pub(crate) async fn relay(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
-    admission: Box<Admission>,
+    admission: Admission,
 ) -> Response<DownstreamBody> {
-    let Admission { request, mut record, route, manner } = *admission;
+    let Admission { request, mut record, route, manner } = admission;
     let plan = &*worker.plan;
     let Some(route) = plan.route(route) else {
         return respond::deny(record, &Denial::of(DenyReason::NoRoute), manner);

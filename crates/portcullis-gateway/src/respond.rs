@@ -129,10 +129,7 @@ fn grpc(headers: &mut HeaderMap, problem: &Problem) -> Bytes {
     };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from(status));
-    headers.insert(
-        HeaderName::from_static("grpc-message"),
-        HeaderValue::from_static(problem.code),
-    );
+    headers.insert(HeaderName::from_static("grpc-message"), HeaderValue::from_static(problem.code));
     Bytes::new()
 }
 
@@ -170,11 +167,7 @@ pub(crate) fn options(mut record: Record) -> Response<DownstreamBody> {
     respond(204, HeaderMap::new(), DownstreamBody::empty(record))
 }
 
-fn respond(
-    status: u16,
-    headers: HeaderMap,
-    body: DownstreamBody,
-) -> Response<DownstreamBody> {
+fn respond(status: u16, headers: HeaderMap, body: DownstreamBody) -> Response<DownstreamBody> {
     let mut response = Response::new(body);
     *response.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -229,11 +222,7 @@ pub(crate) struct Challenges {
 
 impl Challenges {
     /// The lines for these sources.
-    pub(crate) fn new(
-        realm: &str,
-        sources: &[CredentialSource],
-        permission: Option<&str>,
-    ) -> Self {
+    pub(crate) fn new(realm: &str, sources: &[CredentialSource], permission: Option<&str>) -> Self {
         let mut schemes: Vec<String> = Vec::new();
         for source in sources {
             let scheme = match source {

@@ -37,7 +37,6 @@ pub(crate) struct Trust<'k> {
 pub(crate) struct Snapshot {
     pub(crate) cluster: String,
     pub(crate) position: Position,
-    pub(crate) count: u64,
     records: Vec<u8>,
 }
 
@@ -119,7 +118,6 @@ impl<'k> SnapshotReader<'k> {
                 return Ok(Progress::Whole(Snapshot {
                     cluster: header.cluster.clone(),
                     position: header.position,
-                    count: self.count,
                     records: self.records,
                 }));
             }

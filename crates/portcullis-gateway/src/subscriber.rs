@@ -306,7 +306,11 @@ impl Subscriber {
     fn bad_line(&mut self, why: &str) -> Option<Round> {
         self.bad_lines += 1;
         self.alarm("corrupt", format!("a line of the feed is bad: {why}"));
-        Some(if self.bad_lines >= BAD_LINES { Round::Resync(Resync::Corrupt) } else { Round::Again })
+        Some(if self.bad_lines >= BAD_LINES {
+            Round::Resync(Resync::Corrupt)
+        } else {
+            Round::Again
+        })
     }
 
     fn take_txn(&mut self, txn: &Txn) -> Option<Round> {
@@ -332,7 +336,13 @@ impl Subscriber {
             let is = |kind, id: &str| kind == change.kind() && id == change.id();
             let refused = outcome.refused.iter().any(|refused| is(refused.kind, &refused.id));
             let held = outcome.held.iter().any(|held| is(held.kind, &held.id));
-            let result = if refused { "refused" } else if held { "held" } else { "applied" };
+            let result = if refused {
+                "refused"
+            } else if held {
+                "held"
+            } else {
+                "applied"
+            };
             count(change.kind().as_str(), result, 1);
         }
         self.remember(outcome);

@@ -47,6 +47,7 @@ pub(crate) async fn send(
                 Ok(link) => link,
                 Err(unlinked) => {
                     let (attempt, reason, again) = judge(&unlinked);
+                    tracing::debug!(upstream = %pool.plan().name, %unlinked, "no connection");
                     worker.meters.attempt(upstream, attempt);
                     if !again || retries_left == 0 {
                         return Err(reason);
@@ -73,7 +74,10 @@ pub(crate) async fn send(
                 let died_idle = link.is_used() && !link.has_answered();
                 let attempt = if died_idle { Attempt::ReusedDead } else { Attempt::Protocol };
                 worker.meters.attempt(upstream, attempt);
-                let again = unsent.or(spare).filter(|_| died_idle && retries_left > 0);
+                let again = unsent
+                    .map(|unsent| *unsent)
+                    .or(spare)
+                    .filter(|_| died_idle && retries_left > 0);
                 request = again.ok_or(DenyReason::UpstreamProtocol)?;
                 retries_left -= 1;
                 fresh_only = true;
@@ -114,7 +118,7 @@ enum Broken {
     /// It took too long.
     Late,
     /// The connection broke; `unsent` is the request if not a byte of it was sent.
-    Off { unsent: Option<Request<UpstreamBody>> },
+    Off { unsent: Option<Box<Request<UpstreamBody>>> },
 }
 
 /// One attempt on one connection. The connection is driven here, with this task's waker; the
@@ -136,7 +140,7 @@ async fn exchange(
         match answer.as_mut().poll(&mut quiet) {
             Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
             Poll::Ready(Err(mut error)) => {
-                let unsent = error.take_message();
+                let unsent = error.take_message().map(Box::new);
                 Poll::Ready(Err(Broken::Off { unsent }))
             }
             Poll::Pending => match connection.late() {

@@ -76,7 +76,14 @@ impl Seed {
         let identity_names =
             shared.plan.headers.identity_names().expect("the prefix was checked with the settings");
         let request_ids = RequestIds::new(entropy)?;
-        Ok(Self { index, shared: Arc::clone(shared), identity_names, request_ids, records, listeners })
+        Ok(Self {
+            index,
+            shared: Arc::clone(shared),
+            identity_names,
+            request_ids,
+            records,
+            listeners,
+        })
     }
 
     /// Runs the worker until its drain is over. Call it on the worker's own thread.

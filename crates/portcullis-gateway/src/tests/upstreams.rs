@@ -1,0 +1,144 @@
+//! Upstreams that misbehave.
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::{OK, Script, Stage};
+use crate::UpstreamAddress;
+
+#[test]
+fn a_reused_connection_that_died_is_replaced_once() {
+    // Every connection answers one request and dies at the second.
+    let upstream = Script::run(|head, socket| {
+        if head.contains("/first") {
+            return socket.write_all(OK.as_bytes()).is_ok();
+        }
+        if head.contains("portcullis-request-id") && head.contains("/fresh") {
+            return socket.write_all(OK.as_bytes()).is_ok();
+        }
+        false
+    });
+    let stage = Stage::set(upstream.address, |_| {});
+    let mut caller = stage.connect();
+    assert_eq!(caller.ask(&stage.request("GET", "/first", "")).status(), 200);
+    // Dies on the used connection, and on the fresh one too: 502 after one retry.
+    let answer = caller.ask(&stage.request("GET", "/second", ""));
+    assert_eq!((answer.status(), answer.code()), (502, "bad_gateway".to_owned()));
+    let name = "portcullis_upstream_attempts_total";
+    assert_eq!(stage.counter(name, &[("upstream", "main"), ("result", "reused_dead")]), 1);
+    assert_eq!(stage.counter(name, &[("upstream", "main"), ("result", "protocol")]), 1);
+}
+
+#[test]
+fn a_request_is_sent_again_when_its_connection_was_already_dead() {
+    static CONNECTION: AtomicUsize = AtomicUsize::new(0);
+    let upstream = Script::run(|_, socket| {
+        let first = CONNECTION.fetch_add(1, Ordering::SeqCst) != 1;
+        first && socket.write_all(OK.as_bytes()).is_ok()
+    });
+    let stage = Stage::set(upstream.address, |_| {});
+    let mut caller = stage.connect();
+    for _ in 0..3 {
+        assert_eq!(caller.ask(&stage.request("GET", "/a", "")).status(), 200);
+    }
+    // A POST is not idempotent: it is never sent twice.
+    CONNECTION.store(1, Ordering::SeqCst);
+    assert_eq!(caller.ask(&stage.request("POST", "/a", "content-length: 0\r\n")).status(), 502);
+}
+
+#[test]
+fn a_refused_connection_is_tried_at_the_next_address_and_then_502() {
+    let upstream = Script::fixed(OK);
+    let dead = {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let stage = Stage::set(dead, |settings| {
+        settings
+            .upstreams
+            .first_mut()
+            .unwrap()
+            .addresses
+            .push(UpstreamAddress { host: upstream.address.to_string(), weight: 1 });
+    });
+    for _ in 0..4 {
+        assert_eq!(stage.get("/a").status(), 200);
+    }
+    let stage = Stage::set(dead, |_| {});
+    assert_eq!(stage.get("/a").code(), "bad_gateway");
+    let records = stage.records(1);
+    assert_eq!(records[0]["reason"], "upstream_connect");
+    assert_eq!(records[0]["attempts"], 2);
+}
+
+#[test]
+fn a_response_framed_in_two_ways_is_502() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nhi",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\nhi",
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+        "HTTP/9.9 200 OK\r\n\r\n",
+        "nonsense\r\n\r\n",
+    ] {
+        let stage = Stage::set(Script::fixed(answer).address, |_| {});
+        let response = stage.get("/a");
+        assert_eq!(
+            (response.status(), response.code()),
+            (502, "bad_gateway".to_owned()),
+            "{answer}"
+        );
+    }
+}
+
+#[test]
+fn what_an_upstream_says_about_identity_or_its_hop_does_not_come_back() {
+    let upstream = Script::fixed(
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nX-Auth-Org: evil\r\nPortcullis-Seq: 1\r\n\
+         connection: x-hop, keep-alive\r\nx-hop: 1\r\nkeep-alive: timeout=5\r\nx-fine: 1\r\n\r\nhi",
+    );
+    let stage = Stage::set(upstream.address, |_| {});
+    let answer = stage.get("/a");
+    assert_eq!(answer.header("x-fine"), Some("1"));
+    for gone in ["x-auth-org", "portcullis-seq", "x-hop", "keep-alive"] {
+        assert_eq!(answer.header(gone), None, "{answer:?}");
+    }
+}
+
+#[test]
+fn an_upstream_that_gives_no_head_is_504() {
+    let stage = Stage::set(Script::run(|_, _| true).address, |_| {});
+    let mut caller = stage.connect();
+    caller.send(stage.request("GET", "/a", "").as_bytes());
+    stage.wait("the request is under way", || stage.running.handle().status().in_flight == 1);
+    stage.clock.advance(Duration::from_secs(61));
+    let answer = caller.read(false);
+    assert_eq!((answer.status(), answer.code()), (504, "upstream_timeout".to_owned()));
+}
+
+#[test]
+fn a_body_that_stops_is_cut_and_recorded() {
+    let upstream = Script::run(|_, socket| {
+        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhi").is_ok()
+    });
+    let stage = Stage::set(upstream.address, |_| {});
+    let mut caller = stage.connect();
+    caller.send(stage.request("GET", "/a", "").as_bytes());
+    stage.wait("the request is under way", || stage.running.handle().status().in_flight == 1);
+    stage.clock.advance(Duration::from_secs(61));
+    assert!(!caller.read(false).whole);
+    assert_eq!(stage.records(1)[0]["reason"], "upstream_timeout");
+}
+
+#[test]
+fn a_caller_who_leaves_is_recorded_as_gone() {
+    let stage = Stage::set(Script::run(|_, _| true).address, |_| {});
+    let mut caller = stage.connect();
+    caller.send(stage.request("GET", "/a", "").as_bytes());
+    stage.wait("the request is under way", || stage.running.handle().status().in_flight == 1);
+    drop(caller);
+    let record = &stage.records(1)[0];
+    assert_eq!((&record["outcome"], &record["status"]), (&"client_gone".into(), &499.into()));
+}
