@@ -330,7 +330,7 @@ fn a_bearer_credential_has_one_strict_form() {
         (format!("bearer {key}"), 200),
         (format!("BEARER {key}"), 200),
         (format!("Bearer  {key}"), 401),
-        (format!("Bearer\t{key}"), 401),
+        (format!("Bearer\t{key}"), 400),
         (format!("Bearer{key}"), 401),
         (format!("Token {key}"), 401),
         (key.to_owned(), 401),

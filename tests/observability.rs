@@ -231,7 +231,15 @@ fn the_operators_listener_answers_and_keeps_strangers_out() {
     let admin = stage.program.admin_listener();
     Request::get("/livez").send(admin).expect_status(200);
     Request::get("/readyz").send(admin).expect_status(200);
-    let metrics = stage.program.metrics();
+    // A family of counters is shown from its first count on: one request and one change.
+    let account = stage.owner.account("ci");
+    let key = stage.owner.key(&account, "key");
+    stage.ask(&key.value).expect_status(200);
+    stage.owner.act(&key.path, "revoke");
+    let metrics = wait::until("the counters", || {
+        let metrics = stage.program.metrics();
+        metrics.contains("portcullis_requests_total{").then_some(metrics)
+    });
     for name in [
         "portcullis_requests_total",
         "portcullis_responses_total",

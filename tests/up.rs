@@ -168,8 +168,12 @@ fn a_pepper_that_is_short_or_lost_is_refused_by_name_and_never_replaced() {
 
 #[test]
 fn a_file_that_is_no_database_is_refused_by_name_and_left_alone() {
+    let upstream = Upstream::nginx();
     let home = Home::new();
-    std::fs::create_dir(home.data()).unwrap();
+    assert_eq!(home.up(&upstream.url()).interrupt().code(), Some(0));
+    for side_file in ["portcullis.db-wal", "portcullis.db-shm"] {
+        let _ = std::fs::remove_file(home.data().join(side_file));
+    }
     let path = home.data().join("portcullis.db");
     std::fs::write(&path, "not a database, but somebody's notes\n".repeat(200)).unwrap();
     let before = std::fs::read(&path).unwrap();

@@ -1,26 +1,40 @@
 //! `GET O/roles`.
 
-use axum::Json;
-use axum::response::IntoResponse as _;
-use portcullis_core::access::BUILTIN_ROLES;
-use serde_json::{Value, json};
+use portcullis_core::access::{BUILTIN_ROLES, BuiltinRole};
 
 use crate::api::call::{Call, Need};
 use crate::api::fields;
+use crate::api::list::List;
 use crate::api::reply::Reply;
 use crate::api::views;
+use crate::store::page::Order;
 
 pub(crate) async fn run(call: Call) -> Reply {
     let admitted = call.identify().await?.member(Need::root("role.list", "role:read"))?;
     let mut query = admitted.call.query()?;
     let kind = query.read("kind", fields::one_of(&["built_in", "custom"]));
-    let count = query.read("count", fields::boolean).unwrap_or(false);
+    let mut list = List::read(&admitted.call, &mut query);
     query.finish()?;
-    let wanted = kind != Some("custom");
-    let items: Vec<Value> = BUILTIN_ROLES.iter().filter(|_| wanted).map(views::role).collect();
-    let mut body = json!({"items": items, "next_cursor": null});
-    if let (true, Value::Object(members)) = (count, &mut body) {
-        members.insert("total".to_owned(), json!(items.len()));
+    list.resume(&admitted.call)?;
+    // Built-in roles have no instant of creation; their place in the table stands for it.
+    let mut rows: Vec<(i64, &BuiltinRole)> =
+        if kind == Some("custom") { Vec::new() } else { (0..).zip(&BUILTIN_ROLES).collect() };
+    let total = list.slice.count.then(|| i64::try_from(rows.len()).unwrap_or(i64::MAX));
+    if list.slice.order == Order::NewestFirst {
+        rows.reverse();
     }
-    Ok(Json(body).into_response())
+    if let Some((after, _)) = list.slice.after {
+        rows.retain(|(place, _)| match list.slice.order {
+            Order::NewestFirst => *place < after,
+            Order::OldestFirst => *place > after,
+        });
+    }
+    rows.truncate(usize::try_from(list.slice.limit).unwrap_or(usize::MAX));
+    list.page(
+        &admitted.call,
+        rows,
+        total,
+        |(place, role)| (*place, role.id),
+        |(_, role)| Ok(views::role(role)),
+    )
 }
