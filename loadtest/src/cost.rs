@@ -19,21 +19,38 @@ pub(crate) fn tree(root: u32) -> Vec<u32> {
     all
 }
 
-/// User and system CPU time of the processes, in microseconds.
-pub(crate) fn cpu_us(processes: &[u32]) -> Result<u64> {
-    let mut ticks = 0;
-    for id in processes {
-        let stat = fs::read_to_string(format!("/proc/{id}/stat"))
-            .with_context(|| format!("process {id} is gone"))?;
-        // The second field, the name, may hold spaces; it ends at the last parenthesis.
-        let (_, fields) = stat.rsplit_once(')').context("unreadable /proc/*/stat")?;
-        let mut fields = fields.split_whitespace().skip(11);
-        for name in ["utime", "stime"] {
-            let field = fields.next().with_context(|| format!("no {name} in /proc/*/stat"))?;
-            ticks += field.parse::<u64>()?;
+/// CPU time, in microseconds.
+#[derive(Clone, Copy)]
+pub(crate) struct Cpu {
+    pub(crate) user_us: u64,
+    pub(crate) kernel_us: u64,
+}
+
+impl Cpu {
+    /// What the processes have used so far.
+    pub(crate) fn of(processes: &[u32]) -> Result<Self> {
+        let (mut user, mut kernel) = (0, 0);
+        for id in processes {
+            let stat = fs::read_to_string(format!("/proc/{id}/stat"))
+                .with_context(|| format!("process {id} is gone"))?;
+            // The second field, the name, may hold spaces; it ends at the last parenthesis.
+            let (_, fields) = stat.rsplit_once(')').context("unreadable /proc/*/stat")?;
+            let mut fields = fields.split_whitespace().skip(11);
+            for (sum, name) in [(&mut user, "utime"), (&mut kernel, "stime")] {
+                let field = fields.next().with_context(|| format!("no {name} in /proc/*/stat"))?;
+                *sum += field.parse::<u64>()?;
+            }
+        }
+        let tick_us = 1_000_000 / rustix::param::clock_ticks_per_second();
+        Ok(Self { user_us: user * tick_us, kernel_us: kernel * tick_us })
+    }
+
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            user_us: self.user_us.saturating_sub(before.user_us),
+            kernel_us: self.kernel_us.saturating_sub(before.kernel_us),
         }
     }
-    Ok(ticks * 1_000_000 / rustix::param::clock_ticks_per_second())
 }
 
 /// Proportional resident memory: pages shared between a master and its worker count once.
@@ -71,6 +88,6 @@ mod tests {
         let own = std::process::id();
         assert_eq!(tree(own)[0], own);
         assert!(memory_bytes(&[own]).expect("we are running") > 0);
-        cpu_us(&[own]).expect("we are running");
+        Cpu::of(&[own]).expect("we are running");
     }
 }

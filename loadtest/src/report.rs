@@ -61,6 +61,7 @@ pub(crate) struct Bar {
 pub(crate) struct Outcome {
     pub(crate) version: String,
     pub(crate) cpu_us_per_request: Option<Spread>,
+    kernel_us_per_request: Option<Spread>,
     requests_per_second: Option<Spread>,
     p50_us: Option<Spread>,
     p99_us: Option<Spread>,
@@ -139,10 +140,10 @@ impl Report {
 
     pub(crate) fn to_text(&self) -> String {
         let mut text = format!("\n{}\n{}\n\n", self.caption(), self.setting_line());
-        text += "                          CPU µs per request      requests    p50    p99  \
+        text += "                          CPU µs per request       kernel  requests   p50    p99   \
                  memory  bytes/  others\n";
-        text += "contender                 median (min-max)             /s     µs     µs  \
-                 MiB        key  on core\n";
+        text += "contender                 median (min-max)             µs        /s    µs     µs      \
+                 MiB     key  on core\n";
         for outcome in &self.results {
             row(&mut text, outcome);
         }
@@ -187,6 +188,7 @@ fn outcome(options: &Options, tools: &Tools, tally: Tally) -> Outcome {
     Outcome {
         version: machine::version(tally.contender, tools),
         cpu_us_per_request: tally.spread(|round| round.cpu_us_per_request),
+        kernel_us_per_request: tally.spread(|round| round.kernel_us_per_request),
         requests_per_second: tally.spread(|round| round.requests_per_second),
         p50_us: tally.spread(|round| round.p50_us),
         p99_us: tally.spread(|round| round.p99_us),
@@ -206,8 +208,9 @@ fn row(text: &mut String, outcome: &Outcome) {
         outcome.bytes_per_key.map_or_else(|| "-".to_owned(), |bytes| format!("{bytes:.0}"));
     let _ = writeln!(
         text,
-        "{:<24}  {cpu:<22} {:>9.0} {:>6.0} {:>6.0} {:>7.1} {per_key:>7} {:>6.1} %",
+        "{:<24}  {cpu:<22} {:>8.2} {:>9.0} {:>5.0} {:>6.0} {:>8.1} {per_key:>7} {:>6.1} %",
         outcome.tally.label,
+        median(outcome.kernel_us_per_request),
         median(outcome.requests_per_second),
         median(outcome.p50_us),
         median(outcome.p99_us),

@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::contenders::Contender;
-use crate::cost;
+use crate::cost::{self, Cpu};
 use crate::keys::{KeySet, Seeded};
 use crate::load::{Counted, Load};
 use crate::options::Options;
@@ -42,6 +42,8 @@ pub(crate) struct Tally {
 pub(crate) struct Round {
     pub(crate) number: u32,
     pub(crate) cpu_us_per_request: f64,
+    /// The part of it that was spent in the kernel.
+    pub(crate) kernel_us_per_request: f64,
     pub(crate) requests_per_second: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
@@ -114,14 +116,14 @@ impl Rounds<'_> {
         load.count_anew();
         let processes = running.processes();
         let core_before = cost::core_busy_us(proxy_core)?;
-        let before = cost::cpu_us(&processes)?;
+        let before = Cpu::of(&processes)?;
         self.drive(&mut load, seconds, number, label)?;
-        let own_us = cost::cpu_us(&processes)?.saturating_sub(before);
+        let own = Cpu::of(&processes)?.since(before);
         let core_us = cost::core_busy_us(proxy_core)?.saturating_sub(core_before);
         let counted = std::mem::take(&mut load.counted);
         drop(load);
         running.empty_log()?;
-        Ok(Round::new(number, counted, own_us as f64, core_us as f64))
+        Ok(Round::new(number, counted, own, core_us as f64))
     }
 
     fn drive(&mut self, load: &mut Load<'_>, seconds: f64, number: u32, label: &str) -> Result<()> {
@@ -137,7 +139,8 @@ impl Rounds<'_> {
 }
 
 impl Round {
-    fn new(number: u32, mut counted: Counted, own_us: f64, core_us: f64) -> Self {
+    fn new(number: u32, mut counted: Counted, own: Cpu, core_us: f64) -> Self {
+        let own_us = (own.user_us + own.kernel_us) as f64;
         counted.latencies_ns.sort_unstable();
         let requests = counted.latencies_ns.len();
         let at = |share: f64| {
@@ -148,6 +151,7 @@ impl Round {
         Self {
             number,
             cpu_us_per_request: own_us / requests as f64,
+            kernel_us_per_request: own.kernel_us as f64 / requests as f64,
             requests_per_second: requests as f64 * 1e6 / elapsed_us,
             p50_us: at(0.50),
             p99_us: at(0.99),
