@@ -53,7 +53,7 @@ fn an_operator_takes_a_key_through_its_life() {
     let operator = Operator(&stage);
     operator.run(&["resource", "create", "c1", "--kind", "cluster"]);
     operator.run(&["account", "create", "ci", "--description", "builds"]);
-    operator.run(&["key", "create", "ci", "first", "--secret-file", "ci.key"]);
+    operator.run(&["key", "create", "ci", "--name", "first", "--secret-file", "ci.key"]);
     let file = stage.home.path("ci.key");
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let secret = || std::fs::read_to_string(&file).unwrap().trim().to_owned();

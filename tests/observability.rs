@@ -274,7 +274,7 @@ fn the_operators_listener_answers_and_keeps_strangers_out() {
     let status =
         Request::get("/admin/v1/status").bearer(&token).send(admin).expect_status(200).json();
     assert_eq!(
-        status.pointer("/feed/connected").and_then(serde_json::Value::as_bool),
+        status.pointer("/gateway/feed/connected").and_then(serde_json::Value::as_bool),
         Some(true),
         "{status}"
     );

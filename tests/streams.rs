@@ -144,19 +144,17 @@ fn a_connection_is_closed_after_its_share_of_requests() {
 
 #[test]
 fn a_body_that_ends_early_never_looks_whole_to_the_upstream() {
-    let (stage, key) = stage(Upstream::nginx(), "");
-    let mut connection = Connection::open(stage.program.gateway());
-    connection.write(
-        format!("POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: 1000\r\n\r\nshort", key.value)
-            .as_bytes(),
-    );
-    connection.stream.shutdown(std::net::Shutdown::Write).unwrap();
-    let whole = connection.try_read_answer("POST").ok().flatten();
-    assert!(
-        whole.is_none_or(
-            |answer| answer.status != 200 || answer.header("connection") == Some("close")
-        )
-    );
+    let (stage, key) = stage(Upstream::uvicorn(), "");
+    let auth = format!("Host: x\r\nAuthorization: Bearer {}\r\n", key.value);
+    for body in
+        ["Content-Length: 1000\r\n\r\nshort", "Transfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n"]
+    {
+        let mut connection = Connection::open(stage.program.gateway());
+        connection.write(format!("POST / HTTP/1.1\r\n{auth}{body}").as_bytes());
+        connection.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let answer = connection.try_read_answer("POST").ok().flatten();
+        assert!(answer.as_ref().is_none_or(|answer| answer.status >= 400), "{answer:?}");
+    }
     stage.ask(&key.value).expect_status(200);
 }
 
@@ -201,10 +199,6 @@ fn a_request_hidden_in_a_body_is_never_seen_by_the_upstream() {
             format!("Content-Length: 0\r\nContent-Length: {}\r\n\r\n{hidden}", hidden.len()),
         ),
         ("a list of codings", format!("Transfer-Encoding: chunked, identity\r\n\r\n{chunked}")),
-        (
-            "a coding twice",
-            format!("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n{chunked}"),
-        ),
     ] {
         let mut connection = Connection::open(stage.program.gateway());
         connection.write(format!("POST /outer HTTP/1.1\r\n{auth}{bytes}").as_bytes());

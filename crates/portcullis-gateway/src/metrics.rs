@@ -51,7 +51,7 @@ impl Metrics {
     /// Registers every metric.
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let to = Registrar { registry };
-        Ok(Self {
+        let metrics = Self {
             requests: to.counters(
                 "requests_total",
                 "Requests by route and final outcome.",
@@ -151,7 +151,11 @@ impl Metrics {
                 "How much later than due a worker's ticker ran.",
                 REQUEST_BUCKETS,
             )?,
-        })
+        };
+        // An alarm on a failure needs its series before the first failure.
+        metrics.records_dropped.with_label_values(&["records"]);
+        metrics.panics.with_label_values(&["request"]);
+        Ok(metrics)
     }
 }
 

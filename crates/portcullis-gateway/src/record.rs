@@ -3,6 +3,7 @@
 //! the worker's buffer. Never holds a credential, a header value or a query.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -39,6 +40,8 @@ pub(crate) struct Record {
 
 #[derive(Default)]
 struct LineParts {
+    /// Whom the request comes from, once trusted proxies were asked; the peer until then.
+    client: Option<IpAddr>,
     method: String,
     host: String,
     path: String,
@@ -98,6 +101,13 @@ impl Record {
             line.method = method.to_owned();
             line.host = host.to_owned();
             line.path = path.get(..path.floor_char_boundary(PATH_MAX)).unwrap_or(path).to_owned();
+        }
+    }
+
+    /// Notes whom the request comes from.
+    pub(crate) fn came_from(&mut self, client: IpAddr) {
+        if let Some(line) = &mut self.line {
+            line.client = Some(client);
         }
     }
 
@@ -209,6 +219,7 @@ impl Record {
         out.text("listener", &listener.name);
         out.text("protocol", "h1");
         out.shown("peer", &self.connection.peer);
+        out.shown("client", &line.client.unwrap_or(self.connection.peer.ip()));
         out.text("method", &line.method);
         out.text("host", &line.host);
         out.text("path", &line.path);

@@ -165,6 +165,7 @@ fn admit<'w>(
         return Err(denied(DenyReason::BodyTooLarge));
     }
     let client = forward::client_address(&parts.headers, listener, connection.peer.ip());
+    record.came_from(client);
 
     // 6 to 9: who asks, and may they?
     let mut places = Places {

@@ -254,6 +254,13 @@ impl Subscriber {
         self.ledger = Some(ledger);
         match outcome {
             Ok(outcome) => {
+                let changes = &self.shared.metrics.feed_changes;
+                for refused in &outcome.refused {
+                    changes.with_label_values(&[refused.kind.as_str(), "refused"]).inc();
+                }
+                for held in &outcome.held {
+                    changes.with_label_values(&[held.kind.as_str(), "held"]).inc();
+                }
                 self.cluster.get_or_insert(cluster.clone());
                 self.status.cluster = Some(cluster);
                 self.remember(outcome);
