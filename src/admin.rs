@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use portcullis_gateway::{GatewayHandle, Question};
-use prometheus::{Encoder, Registry, TextEncoder};
+use prometheus::{Encoder, IntGaugeVec, Opts, Registry, TextEncoder};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -54,9 +54,19 @@ pub fn bind(settings: Settings, registry: Registry) -> anyhow::Result<Bound> {
     })?;
     listener.set_nonblocking(true).context("admin.address: the socket cannot be prepared")?;
     let address = listener.local_addr().context("admin.address: the socket has no address")?;
+    describe_build(&registry).context("the metric build_info cannot be registered")?;
     let configuration = blake3::hash(configuration.as_bytes()).to_hex().to_string();
     let token = token.map(|token| blake3::hash(token.as_bytes()));
     Ok(Bound { listener, address, token, configuration, registry })
+}
+
+/// `portcullis_build_info`, always 1: what runs is in its labels.
+fn describe_build(registry: &Registry) -> prometheus::Result<()> {
+    let options = Opts::new("portcullis_build_info", "What runs: its version and commit.");
+    let build = IntGaugeVec::new(options, &["version", "commit"])?;
+    let commit = option_env!("PORTCULLIS_COMMIT").unwrap_or("unknown");
+    build.with_label_values(&[env!("CARGO_PKG_VERSION"), commit]).set(1);
+    registry.register(Box::new(build))
 }
 
 /// The listener with an open socket.

@@ -203,6 +203,7 @@ struct ControlHalf {
     started: Started,
     /// What the gateway half of the same process needs to know.
     feed_public_key: String,
+    drain: Duration,
 }
 
 impl ControlHalf {
@@ -246,18 +247,20 @@ impl ControlHalf {
             })?;
             anyhow::Ok((bound, started))
         })?;
-        Ok(Self { directory, runtime, bound, started, feed_public_key })
+        let drain = config.timeouts.drain.0;
+        Ok(Self { directory, runtime, bound, started, feed_public_key, drain })
     }
 
     fn run(self, ended: CancellationToken) -> RunningControl {
         let shutdown = CancellationToken::new();
-        let served = self.bound.run(shutdown.clone());
-        let task = self.runtime.spawn(async move {
+        let Self { directory, runtime, bound, started: _, feed_public_key: _, drain } = self;
+        let served = bound.run(shutdown.clone());
+        let task = runtime.spawn(async move {
             // Also a panic in the serving must be noticed, hence the guard.
             let _ended = ended.drop_guard();
             served.await
         });
-        RunningControl { directory: self.directory, runtime: self.runtime, shutdown, task }
+        RunningControl { directory, runtime, shutdown, task, drain }
     }
 }
 
@@ -280,16 +283,25 @@ struct RunningControl {
     runtime: Runtime,
     shutdown: CancellationToken,
     task: JoinHandle<std::io::Result<()>>,
+    drain: Duration,
 }
 
 impl RunningControl {
     fn drain(self) -> anyhow::Result<()> {
-        let Self { directory, runtime, shutdown, task } = self;
+        let Self { directory, runtime, shutdown, task, drain } = self;
         shutdown.cancel();
-        let served = runtime.block_on(task);
+        let served = runtime.block_on(async { tokio::time::timeout(drain, task).await });
         runtime.shutdown_timeout(Duration::from_secs(5));
         drop(directory);
-        served.context("the control plane panicked")?.context("the control plane failed")
+        match served {
+            Ok(served) => {
+                served.context("the control plane panicked")?.context("the control plane failed")
+            }
+            Err(_) => {
+                tracing::warn!("calls of the admin API were cut: timeouts.drain is over");
+                Ok(())
+            }
+        }
     }
 }
 
@@ -446,5 +458,79 @@ fn as_configuration_error(error: BindError) -> anyhow::Error {
             Faults { file: None, faults }.into()
         }
         other => other.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use portcullis_core::time::{MonoNs, Now, WallMs};
+
+    use super::*;
+    use crate::system::{SystemClock, SystemEntropy};
+
+    /// Real durations, and a wall clock that the test sets.
+    struct SetClock {
+        system: SystemClock,
+        wall_ms: AtomicU64,
+    }
+
+    impl Clock for SetClock {
+        fn now(&self) -> Now {
+            let MonoNs(mono) = self.system.now().mono;
+            Now { wall: WallMs(self.wall_ms.load(Ordering::SeqCst)), mono: MonoNs(mono) }
+        }
+    }
+
+    fn config(data: &Path) -> Config {
+        let text = "[control]\nlisten = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+                    [gateway]\nworkers = 1\n[log]\nrecords = \"off\"\n\
+                    [[listeners]]\nname = \"public\"\naddress = \"127.0.0.1:0\"\n";
+        config::parse(text, data, &BTreeMap::new()).expect("the configuration is valid")
+    }
+
+    fn system() -> (Arc<dyn Clock>, Arc<dyn Entropy>) {
+        let clock =
+            SetClock { system: SystemClock::new(), wall_ms: AtomicU64::new(1_800_000_000_000) };
+        (Arc::new(clock), Arc::new(SystemEntropy))
+    }
+
+    #[test]
+    fn both_halves_start_in_process_with_an_injected_clock_and_drain() {
+        let scratch = tempfile::tempdir().expect("the machine has a temporary directory");
+        let config = config(scratch.path());
+        let (clock, entropy) = system();
+
+        let bound = build(&config, Halves::Both, &clock, &entropy).expect("it starts");
+        assert!(bound.first_start());
+        let running = bound.run().expect("it runs");
+        let Addresses { listeners, control, admin } = running.addresses().clone();
+        assert!(listeners.iter().all(|(_, address)| address.port() != 0));
+        assert!(control.is_some_and(|address| address.port() != 0));
+        assert!(admin.is_some_and(|address| address.port() != 0));
+        running.drain().expect("it ends");
+
+        let again = build(&config, Halves::Both, &clock, &entropy).expect("it starts again");
+        assert!(!again.first_start());
+    }
+
+    #[test]
+    fn a_gateway_alone_names_everything_it_lacks() {
+        let (clock, entropy) = system();
+        let config = config(Path::new("/nowhere"));
+        let refusal = build(&config, Halves::Gateway, &clock, &entropy).err().expect("refused");
+        let faults = refusal.downcast::<Faults>().expect("a configuration error");
+        let keys: Vec<&str> = faults.faults.iter().map(|fault| fault.key.as_str()).collect();
+        assert_eq!(keys, ["gateway.id", "feed.url", "feed.token_file", "keys.peppers"]);
+    }
+
+    #[test]
+    fn an_unspecified_address_is_reached_over_loopback() {
+        let reached = |text: &str| reachable(text.parse().expect("an address")).to_string();
+        assert_eq!(reached("0.0.0.0:7080"), "127.0.0.1:7080");
+        assert_eq!(reached("[::]:7080"), "[::1]:7080");
+        assert_eq!(reached("192.0.2.1:7080"), "192.0.2.1:7080");
     }
 }

@@ -34,6 +34,7 @@ impl DataDirectory {
                 path.display()
             )
         })?;
+        refuse_shared(path)?;
         let lock_path = path.join("lock");
         let mut lock = OpenOptions::new()
             .read(true)
@@ -102,6 +103,21 @@ impl DataDirectory {
         }
         read_secret_bytes(&path)
     }
+}
+
+/// Whoever may write into the directory could put secrets of their own into it.
+fn refuse_shared(path: &Path) -> anyhow::Result<()> {
+    let metadata = fs::metadata(path)
+        .with_context(|| format!("the data directory {} cannot be examined", path.display()))?;
+    ensure!(metadata.is_dir(), "the data directory {} is not a directory", path.display());
+    let mode = metadata.mode() & 0o7777;
+    ensure!(
+        mode & 0o022 == 0,
+        "the data directory {} has mode {mode:04o}; allowed: writable by its owner only (chmod 700 {})",
+        path.display(),
+        path.display()
+    );
+    Ok(())
 }
 
 /// The 32 secret bytes of a file such as a pepper.
@@ -199,9 +215,16 @@ pub fn write_whole(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()>
     };
     let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?;
     let temporary = directory.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+    let create = || OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary);
     let written = (|| {
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        let mut file = match create() {
+            // Left by a process that was killed: in a container each one has the same pid.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                fs::remove_file(&temporary)?;
+                create()?
+            }
+            created => created?,
+        };
         // The umask may have narrowed the mode; it must be exactly what was asked.
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.write_all(content)?;
@@ -249,6 +272,28 @@ mod tests {
         assert!(refusal.contains(&expected), "{refusal}");
         drop(first);
         DataDirectory::open(&path).expect("the lock ended with the first owner");
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_is_refused() {
+        let scratch = scratch();
+        fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o770)).expect("changed");
+        let refusal = message(DataDirectory::open(scratch.path()));
+        assert!(
+            refusal.contains("has mode 0770; allowed: writable by its owner only"),
+            "{refusal}"
+        );
+    }
+
+    #[test]
+    fn what_a_killed_process_left_half_written_is_replaced() {
+        let scratch = scratch();
+        let path = scratch.path().join("token");
+        let left = scratch.path().join(format!(".token.{}", std::process::id()));
+        fs::write(&left, "half").expect("written");
+        write_token(&path, "ptc_abc").expect("written");
+        assert_eq!(read_token(&path).expect("read").as_str(), "ptc_abc");
+        assert!(!left.exists());
     }
 
     #[test]

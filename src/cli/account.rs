@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::api::{Api, Remote, show_change};
+use super::api::{Api, Remote, refuse_existing, show_change};
 use super::output::Column;
 
 const COLUMNS: &[Column] = &[
@@ -142,6 +142,7 @@ impl Named {
 
 impl Create {
     fn run(&self) -> anyhow::Result<()> {
+        refuse_existing(self.secret_file.as_ref())?;
         self.remote.with_api(async |api| {
             let org = api.org_path().await?;
             let body = self.body(api, &org).await?;

@@ -64,7 +64,12 @@ impl Remote {
         if self.token_file.is_none()
             && let Some(token) = config::variable("PORTCULLIS_TOKEN")
         {
-            return Ok(Zeroizing::new(token));
+            let well_formed = token.bytes().all(|byte| byte.is_ascii_graphic());
+            let token = Zeroizing::new(token);
+            return match well_formed {
+                true => Ok(token),
+                false => Err(Usage("PORTCULLIS_TOKEN: allowed: visible ASCII".to_owned()).into()),
+            };
         }
         let path = self.token_file.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_TOKEN_FILE));
         read_token(&path).context(
@@ -172,7 +177,10 @@ impl Api {
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
         let wait = if self.wait { "" } else { "?wait=none" };
-        let value = self.call(method, &format!("{path}{wait}"), body).await?;
+        let (status, value) = self.call_any(method, &format!("{path}{wait}"), body).await?;
+        if !(200..300).contains(&status) {
+            return Err(refusal(status, &value));
+        }
         let pending: Vec<&str> = value
             .pointer("/gateways/pending")
             .and_then(Value::as_array)
@@ -180,7 +188,8 @@ impl Api {
             .flatten()
             .filter_map(|gateway| gateway.as_str().or_else(|| gateway.get("id")?.as_str()))
             .collect();
-        if self.wait && !pending.is_empty() {
+        // 200 with pending gateways is a change that does not concern them.
+        if self.wait && status != 200 && !pending.is_empty() {
             Output::note(&format!(
                 "The change is committed, but not yet applied by: {}",
                 pending.join(", ")
@@ -199,13 +208,15 @@ impl Api {
         let mut items = Vec::new();
         let mut cursor = String::new();
         loop {
-            let joint = if path.contains('?') { '&' } else { '?' };
-            let mut page = self.read(&format!("{path}{joint}page_size=200{cursor}")).await?;
+            let mut page = self.read(&format!("{path}{cursor}")).await?;
             if let Some(Value::Array(found)) = page.get_mut("items").map(Value::take) {
                 items.extend(found);
             }
             match page.get("next_cursor").and_then(Value::as_str) {
-                Some(next) => cursor = format!("&cursor={}", encode(next)),
+                Some(next) => {
+                    let joint = if path.contains('?') { '&' } else { '?' };
+                    cursor = format!("{joint}cursor={}", encode(next));
+                }
                 None => return Ok(items),
             }
         }
@@ -247,7 +258,7 @@ impl Api {
     /// The path of a key: of the account that owns it.
     pub(crate) async fn key_path(&self, key_id: &str) -> anyhow::Result<String> {
         let org = self.org_path().await?;
-        let keys = self.list(&format!("{org}/keys")).await?;
+        let keys = self.list(&format!("{org}/keys?page_size=200")).await?;
         let key = keys.iter().find(|key| key.get("id").and_then(Value::as_str) == Some(key_id));
         let Some(key) = key else {
             bail!("no key {key_id:?}; `portcullis key list` shows the ids");
@@ -290,6 +301,16 @@ impl Api {
     }
 }
 
+/// A secret is never written over another file: the one before may still be in use.
+pub(crate) fn refuse_existing(secret_file: Option<&PathBuf>) -> anyhow::Result<()> {
+    match secret_file {
+        Some(path) if path.symlink_metadata().is_ok() => {
+            bail!("{} exists; remove it, or name another --secret-file", path.display())
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Shows the result of a change. A new key's value is shown once, or goes to `secret_file`.
 pub(crate) fn show_change(
     output: Output,
@@ -313,6 +334,10 @@ pub(crate) fn show_change(
         return output.json(&response);
     }
     output.object(response.get(object).unwrap_or(&response))?;
+    if let (Some(key), true) = (response.get("key"), object != "key") {
+        output.line("\nkey")?;
+        output.object(key)?;
+    }
     match (value, secret_file) {
         (Some(_), Some(path)) => {
             Output::note(&format!("The key is in {}; it is not shown again.", path.display()));

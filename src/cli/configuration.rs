@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::output::Output;
-use crate::config::{self, Config, Faults};
+use crate::config;
 
 /// The configuration file.
 #[derive(Debug, Subcommand)]
@@ -34,7 +34,7 @@ impl Configuration {
         match self {
             Self::Check { file, json } => check(&file, json),
             Self::Show { config } => {
-                let config = config::load(config.as_deref(), &config::environment())?;
+                let config = config::load(config.as_deref(), &config::environment()?)?;
                 Output::text().raw(config::effective(&config).as_bytes())
             }
             Self::Reference => Output::text().raw(config::reference().as_bytes()),
@@ -43,7 +43,8 @@ impl Configuration {
 }
 
 fn check(file: &std::path::Path, as_json: bool) -> anyhow::Result<()> {
-    let checked = config::load(Some(file), &config::environment()).and_then(plane_faults);
+    let checked =
+        config::environment().and_then(|environment| config::load(Some(file), &environment));
     let output = Output::new(as_json);
     match checked {
         Ok(config) => {
@@ -64,9 +65,4 @@ fn check(file: &std::path::Path, as_json: bool) -> anyhow::Result<()> {
             Err(faults.into())
         }
     }
-}
-
-/// What only the gateway can find, such as routes that tie. No file of secrets is opened.
-fn plane_faults(config: Config) -> Result<Config, Faults> {
-    Ok(config)
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::Negative;
-use super::api::{Remote, present, show_change};
+use super::api::{Remote, present, refuse_existing, show_change};
 use super::output::{Column, Output};
 use crate::config;
 use crate::files::read_token;
@@ -71,9 +71,10 @@ pub(super) struct Create {
     /// Id or username of the account.
     account: String,
     /// The name of the key, unique in the account.
-    name: String,
     #[arg(long)]
+    name: String,
     /// What it is for.
+    #[arg(long)]
     description: Option<String>,
     /// When it expires, such as 2027-01-31T00:00:00Z [default: by the organization's policy]
     #[arg(long, value_name = "TIME")]
@@ -185,6 +186,7 @@ impl Named {
 
 impl Create {
     fn run(&self) -> anyhow::Result<()> {
+        refuse_existing(self.secret_file.as_ref())?;
         let body = present([
             ("name", Some(json!(self.name))),
             ("description", self.description.as_ref().map(|text| json!(text))),
@@ -222,6 +224,7 @@ impl Update {
 impl Rotate {
     fn run(&self) -> anyhow::Result<()> {
         let Named { key_id, remote } = &self.key;
+        refuse_existing(self.secret_file.as_ref())?;
         if self.retain_minutes == 0 {
             remote.confirm(&format!(
                 "Key {key_id}: the present secret ends at once (--retain-minutes keeps it for a \

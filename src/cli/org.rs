@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::json;
 
-use super::api::{Remote, present, show_change};
+use super::api::{Remote, present, refuse_existing, show_change};
 use super::output::Column;
 
 const COLUMNS: &[Column] = &[
@@ -47,7 +47,7 @@ pub(super) struct Create {
     owner: String,
     /// The e-mail address of its owner.
     #[arg(long, value_name = "ADDRESS")]
-    owner_email: Option<String>,
+    email: Option<String>,
     /// Write the owner's key to this file, mode 0600, and do not show it.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
@@ -72,9 +72,10 @@ impl Org {
 
 impl Create {
     fn run(&self) -> anyhow::Result<()> {
+        refuse_existing(self.secret_file.as_ref())?;
         let owner = present([
             ("username", Some(json!(self.owner))),
-            ("email", self.owner_email.as_ref().map(|address| json!(address))),
+            ("email", self.email.as_ref().map(|address| json!(address))),
         ]);
         let body = present([
             ("name", Some(json!(self.name))),

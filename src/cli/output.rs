@@ -12,6 +12,21 @@ use super::Usage;
 /// A column of a table: its heading and where its value is in the JSON object.
 pub(crate) type Column = (&'static str, &'static str);
 
+/// The members of an object that people look for first.
+const FIRST: [&str; 11] = [
+    "id",
+    "well_formed",
+    "username",
+    "name",
+    "kind",
+    "ref",
+    "state",
+    "role_id",
+    "subject",
+    "owner",
+    "permissions",
+];
+
 /// How a command prints.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Output {
@@ -70,13 +85,20 @@ impl Output {
         self.line(&table.trim_fmt())
     }
 
-    /// One object: as it is for scripts, a line per member for people.
+    /// One object: as it is for scripts, a line for each member that says something for people.
     pub(crate) fn object(self, object: &Value) -> anyhow::Result<()> {
         if self.json {
             return self.json(object);
         }
+        let mut members: Vec<_> = object.as_object().into_iter().flatten().collect();
+        members
+            .retain(|(_, value)| !(value.is_null() || value.as_array().is_some_and(Vec::is_empty)));
+        // The sort is stable: what is not in the list keeps the server's order.
+        members.sort_by_key(|(name, _)| {
+            FIRST.iter().position(|first| first == name).unwrap_or(FIRST.len())
+        });
         let mut table = plain_table();
-        for (name, value) in object.as_object().into_iter().flatten() {
+        for (name, value) in members {
             table.add_row([name.replace('_', " "), cell(Some(value))]);
         }
         self.line(&table.trim_fmt())
@@ -128,6 +150,10 @@ fn cell(value: Option<&Value>) -> String {
         Some(Value::Array(items)) if items.iter().all(|item| !item.is_object()) => {
             let items: Vec<String> = items.iter().map(|item| cell(Some(item))).collect();
             if items.is_empty() { "-".to_owned() } else { items.join(", ") }
+        }
+        Some(Value::Object(members)) if members.contains_key("kind") => {
+            let display = ["display", "username", "id"].iter().find_map(|name| members.get(*name));
+            format!("{} {}", cell(members.get("kind")), cell(display))
         }
         Some(other) => printable(&other.to_string()),
     }

@@ -195,7 +195,7 @@ impl Gateway {
 
 impl Common {
     fn load(&self) -> Result<Config, Faults> {
-        config::load(self.config.as_deref(), &config::environment())
+        config::load(self.config.as_deref(), &config::environment()?)
     }
 }
 
@@ -252,21 +252,24 @@ fn serve(
     let running = bound.run()?;
     block_on(async move {
         let mut signals = Signals::new()?;
-        let told = tokio::select! {
-            told = tell(config, &running, first_start, demo_upstream, screen) => told,
-            () = signals.next() => Ok(()),
+        let (drain_asked, control_ended) = (running.drain_asked(), running.control_ended());
+        let told_for_ever = async {
+            tell(config, &running, first_start, demo_upstream, screen).await?;
+            std::future::pending::<anyhow::Result<()>>().await
         };
-        if told.is_ok() {
-            let (drain_asked, control_ended) = (running.drain_asked(), running.control_ended());
-            tokio::select! {
-                () = signals.next() => tracing::info!("a signal asks for the end: draining"),
-                () = drain_asked.cancelled() => {}
-                () = control_ended.cancelled() => {
-                    tracing::error!("the control plane ended by itself: draining");
-                }
+        let result = tokio::select! {
+            failed = told_for_ever => failed,
+            () = drain_asked.cancelled() => Ok(()),
+            () = signals.next() => {
+                tracing::info!("a signal asks for the end: draining");
+                Ok(())
             }
-        }
-        told.and(drain(running, signals).await)
+            () = control_ended.cancelled() => {
+                tracing::error!("the control plane ended by itself: draining");
+                Ok(())
+            }
+        };
+        result.and(drain(running, signals).await)
     })
 }
 

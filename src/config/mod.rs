@@ -32,15 +32,30 @@ use setting::{Key, Reader, Setting, Shape, line_of};
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
 /// The variables `PORTCULLIS__…` of the process.
+///
+/// # Errors
+///
+/// When one of them is not UTF-8.
 #[expect(clippy::disallowed_methods, reason = "the environment is configuration")]
-pub fn environment() -> BTreeMap<String, String> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| {
-            let name = name.into_string().ok().filter(|name| name.starts_with("PORTCULLIS__"))?;
-            // A value that is not UTF-8 stays recognisable as wrong for every kind of key.
-            Some((name, value.to_string_lossy().into_owned()))
-        })
-        .collect()
+pub fn environment() -> Result<BTreeMap<String, String>, Faults> {
+    let (mut variables, mut faults) = (BTreeMap::new(), Vec::new());
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.into_string().ok().filter(|name| name.starts_with("PORTCULLIS__"))
+        else {
+            continue;
+        };
+        match value.into_string() {
+            Ok(value) => {
+                variables.insert(name, value);
+            }
+            Err(_) => faults.push(Fault {
+                key: String::new(),
+                what: "not UTF-8; allowed: text in UTF-8".to_owned(),
+                place: Place::Environment(name),
+            }),
+        }
+    }
+    if faults.is_empty() { Ok(variables) } else { Err(Faults { file: None, faults }) }
 }
 
 /// Reads the configuration of `file`, or the defaults without one, with `environment` over it.
@@ -76,7 +91,7 @@ pub fn parse(
     let source = Source { text, base };
     let (config, mut faults) = source.read(document.clone(), environment);
     if let Some(config) = config.filter(|_| faults.is_empty()) {
-        let contradictions = check::contradictions(&config);
+        let contradictions = all_contradictions(&config);
         return if contradictions.is_empty() { Ok(config) } else { Err(contradictions) };
     }
     let rest = source.contradictions_of_the_rest(document, environment, &faults);
@@ -126,7 +141,7 @@ impl Source<'_> {
         let environment = environment.iter().filter(|(name, _)| !of_broken(name));
         let environment = environment.map(|(name, value)| (name.clone(), value.clone())).collect();
         let (config, _) = self.read(whole.collect(), &environment);
-        config.map(|config| check::contradictions(&config)).unwrap_or_default()
+        config.map(|config| all_contradictions(&config)).unwrap_or_default()
     }
 }
 
@@ -136,8 +151,19 @@ impl Source<'_> {
 ///
 /// Every contradiction.
 pub fn finish(config: Config) -> Result<Config, Faults> {
-    let faults = check::contradictions(&config);
+    let faults = all_contradictions(&config);
     if faults.is_empty() { Ok(config) } else { Err(Faults { file: None, faults }) }
+}
+
+/// What this module finds, and what only the gateway's own plan can find, such as routes that tie.
+fn all_contradictions(config: &Config) -> Vec<Fault> {
+    let mut faults = check::contradictions(config);
+    for fault in plane::gateway_faults(config) {
+        if !faults.iter().any(|known| known.key == fault.key) {
+            faults.push(fault);
+        }
+    }
+    faults
 }
 
 /// The value of one variable of the process, if it is UTF-8.

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use portcullis_core::key::PepperRing;
+use portcullis_core::key::{Pepper, PepperRing};
 use portcullis_core::route;
 use portcullis_gateway as gateway;
 
 use super::domain::RecordSink;
+use super::fault::{Fault, Place};
 use super::sections::{
     self, Ambiguous, Auth, Config, EncodedSlash, OddSegments, OnStale, Underscore, UnknownResource,
 };
@@ -61,6 +62,22 @@ pub fn gateway_settings(
         },
     };
     Ok(settings)
+}
+
+/// What the gateway finds wrong with its part. No file is opened for it: neither the feed's source
+/// nor a pepper changes what else is wrong.
+pub(super) fn gateway_faults(config: &Config) -> Vec<Fault> {
+    let fault = |key: String, what: String| Fault { key, what, place: Place::BuiltIn };
+    let feed = gateway::Feed::File { path: PathBuf::from("unused"), verify_key: None };
+    let settings = PepperRing::new(vec![Pepper::new(1, [0; 32])])
+        .map_err(anyhow::Error::from)
+        .and_then(|peppers| gateway_settings(config, "check".to_owned(), feed, peppers));
+    match settings {
+        Ok(settings) => {
+            gateway::check(settings).into_iter().map(|found| fault(found.key, found.what)).collect()
+        }
+        Err(error) => vec![fault(String::new(), format!("{error:#}"))],
+    }
 }
 
 /// What the control plane is started with.
