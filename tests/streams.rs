@@ -92,12 +92,10 @@ fn a_slow_head_is_answered_408_at_its_deadline_however_busily_it_trickles() {
     assert_eq!(answer.status, 408);
     assert_eq!(answer.code(), "head_timeout");
     assert_eq!(answer.header("connection"), Some("close"));
-    let elapsed = watch.elapsed();
-    assert!(elapsed >= Duration::from_millis(500), "{elapsed:?}");
-    assert!(
-        elapsed < Duration::from_millis(1500),
-        "500 ms and the quarter of a second timers keep to: {elapsed:?}"
-    );
+    // Deadlines are kept to within a quarter of a second.
+    let (elapsed, quarter) = (watch.elapsed(), Duration::from_millis(250));
+    assert!(elapsed >= Duration::from_millis(500) - quarter, "{elapsed:?}");
+    assert!(elapsed < Duration::from_millis(500) + 3 * quarter, "{elapsed:?}");
     assert_eq!(stage.upstream.access_log().lines().filter(|line| line.contains("408")).count(), 0);
 }
 

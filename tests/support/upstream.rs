@@ -98,6 +98,9 @@ impl Drop for Upstream {
 fn bind() -> (TcpListener, SocketAddr) {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = socket.local_addr().expect("a bound socket has an address");
+    // Accepted connections inherit it; uvicorn sets it only on sockets it has opened itself, and would
+    // otherwise wait 40 ms between a head and its body.
+    rustix::net::sockopt::set_tcp_nodelay(&socket, true).expect("a TCP socket");
     rustix::io::fcntl_setfd(&socket, FdFlags::empty()).expect("the socket can be inherited");
     (socket, address)
 }
