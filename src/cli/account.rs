@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::api::{Api, Remote, refuse_existing, show_change};
+use super::api::{Api, Remote};
+use super::outcome::{refuse_existing, show_change};
 use super::output::Column;
 
 const COLUMNS: &[Column] = &[

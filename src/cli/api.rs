@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::Usage;
+use super::outcome::refusal;
 use super::output::Output;
 use crate::config;
-use crate::files::{read_token, write_token};
+use crate::files::read_token;
 
 const DEFAULT_TOKEN_FILE: &str = "portcullis-data/admin-token";
 
@@ -301,90 +302,9 @@ impl Api {
     }
 }
 
-/// A secret is never written over another file: the one before may still be in use.
-pub(crate) fn refuse_existing(secret_file: Option<&PathBuf>) -> anyhow::Result<()> {
-    match secret_file {
-        Some(path) if path.symlink_metadata().is_ok() => {
-            bail!("{} exists; remove it, or name another --secret-file", path.display())
-        }
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// Shows the result of a change. A new key's value is shown once, or goes to `secret_file`.
-pub(crate) fn show_change(
-    output: Output,
-    mut response: Value,
-    object: &str,
-    secret_file: Option<&PathBuf>,
-) -> anyhow::Result<()> {
-    let value = match response.get("value") {
-        Some(Value::String(value)) => Some(Zeroizing::new(value.clone())),
-        _ => None,
-    };
-    if let (Some(path), Some(value)) = (secret_file, &value) {
-        write_token(path, value)?;
-        if let Some(members) = response.as_object_mut() {
-            members.remove("value");
-            members.remove("secret");
-            members.insert("secret_file".to_owned(), json!(path));
-        }
-    }
-    if output.is_json() {
-        return output.json(&response);
-    }
-    output.object(response.get(object).unwrap_or(&response))?;
-    if let (Some(key), true) = (response.get("key"), object != "key") {
-        output.line("\nkey")?;
-        output.object(key)?;
-    }
-    match (value, secret_file) {
-        (Some(_), Some(path)) => {
-            Output::note(&format!("The key is in {}; it is not shown again.", path.display()));
-        }
-        (Some(value), None) => {
-            output.line(&format!("\n{}", value.as_str()))?;
-            Output::note("This is the key. It is shown only now: store it.");
-        }
-        (None, _) => {}
-    }
-    Ok(())
-}
-
 /// A JSON object of the members that are there.
 pub(crate) fn present<const N: usize>(members: [(&str, Option<Value>); N]) -> Value {
     members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
-}
-
-/// The problem of a refused call, with what to do next.
-fn refusal(status: u16, problem: &Value) -> anyhow::Error {
-    let text = |key: &str| problem.get(key).and_then(Value::as_str).unwrap_or_default();
-    let mut message = format!("refused ({status} {})", text("code"));
-    if !text("detail").is_empty() {
-        message.push_str(": ");
-        message.push_str(text("detail"));
-    }
-    for error in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
-        let part = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();
-        message.push_str(&format!("\n  {}: {} ({})", part("field"), part("detail"), part("code")));
-    }
-    let advice = match (status, text("code")) {
-        (401, _) => "the token is not accepted: is it of this server? --token-file names another",
-        (403, _) if !text("required_permission").is_empty() => {
-            message.push_str(&format!("; it needs {}", text("required_permission")));
-            "use a token of an account or user whose role has it"
-        }
-        (404, _) => "the list commands show what there is",
-        (409, "service_account_inactive") => "`portcullis account activate` switches it on",
-        (409, "username_taken" | "name_taken") => "choose another name",
-        (429 | 503, _) => "try again in a moment",
-        _ => "",
-    };
-    if !advice.is_empty() {
-        message.push_str("; ");
-        message.push_str(advice);
-    }
-    anyhow!(message)
 }
 
 /// Whether the object has this id or name.
@@ -426,17 +346,6 @@ pub(crate) fn encode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_refusal_names_the_fields_and_what_to_do() {
-        let problem = json!({"code": "validation_failed", "detail": "see errors",
-            "errors": [{"field": "name", "code": "required", "detail": "is missing"}]});
-        let expected = "refused (422 validation_failed): see errors\n  name: is missing (required)";
-        assert_eq!(refusal(422, &problem).to_string(), expected);
-        let forbidden =
-            json!({"code": "permission_denied", "required_permission": "api_key:create"});
-        assert!(refusal(403, &forbidden).to_string().contains("it needs api_key:create"));
-    }
 
     #[test]
     fn names_are_encoded_for_paths_and_queries() {

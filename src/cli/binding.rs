@@ -4,7 +4,8 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::api::{Remote, encode, id_of, show_change};
+use super::api::{Remote, encode, id_of};
+use super::outcome::show_change;
 use super::output::Column;
 
 const COLUMNS: &[Column] = &[

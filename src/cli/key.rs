@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::Negative;
-use super::api::{Remote, present, refuse_existing, show_change};
+use super::api::{Remote, present};
+use super::outcome::{refuse_existing, show_change};
 use super::output::{Column, Output};
 use crate::config;
 use crate::files::read_token;

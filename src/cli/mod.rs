@@ -3,6 +3,7 @@
 //! No secret is ever taken from argv.
 
 mod account;
+mod announce;
 mod api;
 mod binding;
 mod configuration;
@@ -10,6 +11,7 @@ mod demo;
 mod explain;
 mod key;
 mod org;
+mod outcome;
 mod output;
 mod resource;
 mod role;

@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::json;
 
-use super::api::{Remote, present, refuse_existing, show_change};
+use super::api::{Remote, present};
+use super::outcome::{refuse_existing, show_change};
 use super::output::Column;
 
 const COLUMNS: &[Column] = &[

@@ -4,7 +4,8 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::json;
 
-use super::api::{Remote, present, show_change};
+use super::api::{Remote, present};
+use super::outcome::show_change;
 use super::output::Column;
 
 const COLUMNS: &[Column] = &[

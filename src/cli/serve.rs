@@ -1,32 +1,26 @@
 //! The commands that serve: `up`, `control` and `gateway`. They read the configuration, put the
 //! flags over it, start the application and end it on a signal. Nothing here serves a request.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use portcullis_core::entropy::Entropy;
 use portcullis_core::time::Clock;
-use portcullis_gateway::GatewayHandle;
-use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Usage;
+use super::announce::{screen, tell};
 use super::api::block_on;
-use super::demo::{self, Demo, DemoUpstream};
+use super::demo::{self, DemoUpstream};
 use super::output::Output;
-use crate::app::{self, ADMIN_TOKEN, Addresses, Halves, OPERATOR_TOKEN, Running};
+use crate::app::{self, Halves, Running};
 use crate::config::sections::{Config, FeedMode};
 use crate::config::{self, Faults, Name, OptionalFile, OptionalName};
 use crate::system::{SystemClock, SystemEntropy};
 use crate::telemetry;
-
-/// How long the start line waits for the gateway half to have its first directory.
-const READY_PATIENCE: Duration = Duration::from_secs(10);
 
 const SERVE_HELP: &str = "\
 On a terminal the addresses are shown for people. Otherwise, and with --json, standard output
@@ -51,7 +45,7 @@ struct Common {
 
 /// Flags about what the gateway listens on and protects.
 #[derive(Debug, Args)]
-struct Data {
+struct GatewayFlags {
     /// Where requests are taken [default: 127.0.0.1:8080]; port 0 picks a free port.
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
@@ -71,7 +65,7 @@ pub(super) struct Up {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
-    data_plane: Data,
+    gateway: GatewayFlags,
     /// The data directory [default: ./portcullis-data]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -104,7 +98,7 @@ pub(super) struct Gateway {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
-    data_plane: Data,
+    gateway: GatewayFlags,
     /// The name of this gateway; no two may share one.
     #[arg(long, value_name = "NAME", value_parser = name)]
     id: Option<Name>,
@@ -134,8 +128,7 @@ impl Up {
         if let Some(address) = self.control {
             config.control.listen = address;
         }
-        self.data_plane.put_over(&mut config)?;
-        let (clock, entropy) = system();
+        self.gateway.put_over(&mut config)?;
         let demo = if self.demo {
             let upstream = DemoUpstream::start().context("the demo upstream cannot be started")?;
             demo::put_over(&mut config, upstream.address())?;
@@ -144,7 +137,7 @@ impl Up {
             None
         };
         let config = config::finish(config)?;
-        serve(&config, Halves::Both, screen(self.common.json), demo.as_ref(), (clock, entropy))
+        serve(&config, Halves::Both, screen(self.common.json), demo.as_ref())
     }
 }
 
@@ -158,14 +151,14 @@ impl Control {
             config.control.listen = address;
         }
         let config = config::finish(config)?;
-        serve(&config, Halves::Control, screen(self.common.json), None, system())
+        serve(&config, Halves::Control, screen(self.common.json), None)
     }
 }
 
 impl Gateway {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let mut config = self.common.load()?;
-        self.data_plane.put_over(&mut config)?;
+        self.gateway.put_over(&mut config)?;
         if let Some(id) = self.id {
             config.gateway.id = OptionalName(Some(id));
         }
@@ -189,7 +182,7 @@ impl Gateway {
             config.keys.peppers = vec![config::pepper_file(&path)?];
         }
         let config = config::finish(config)?;
-        serve(&config, Halves::Gateway, screen(self.common.json), None, system())
+        serve(&config, Halves::Gateway, screen(self.common.json), None)
     }
 }
 
@@ -199,7 +192,7 @@ impl Common {
     }
 }
 
-impl Data {
+impl GatewayFlags {
     /// Flags win over the file. A flag that cannot know which of several it means is refused.
     fn put_over(&self, config: &mut Config) -> anyhow::Result<()> {
         if let Some(address) = self.listen {
@@ -229,24 +222,19 @@ fn ambiguous(flag: &str, section: &str, count: usize) -> anyhow::Error {
     Usage(format!("{flag}: the configuration has {count} [[{section}]]; change them there")).into()
 }
 
-type System = (Arc<dyn Clock>, Arc<dyn Entropy>);
-
-fn system() -> System {
-    (Arc::new(SystemClock::new()), Arc::new(SystemEntropy))
-}
-
 /// Starts the application, says where it is, and waits for its end.
 fn serve(
     config: &Config,
     halves: Halves,
     screen: Output,
     demo_upstream: Option<&DemoUpstream>,
-    (clock, entropy): System,
 ) -> anyhow::Result<()> {
     telemetry::start(&config.log, config.control.log)?;
     for warning in config::warnings(config) {
         tracing::warn!("{warning}");
     }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let bound = app::build(config, halves, &clock, &entropy)?;
     let first_start = bound.first_start();
     let running = bound.run()?;
@@ -308,101 +296,6 @@ impl Signals {
     }
 }
 
-/// Says where the application is, as soon as a request can be decided.
-async fn tell(
-    config: &Config,
-    running: &Running,
-    first_start: bool,
-    demo_upstream: Option<&DemoUpstream>,
-    screen: Output,
-) -> anyhow::Result<()> {
-    let addresses = running.addresses();
-    if let (Some(gateway), Some(_)) = (running.gateway(), addresses.control) {
-        // A gateway on its own says its address at once: its control plane may be down.
-        let ready = tokio::time::timeout(READY_PATIENCE, until_ready(&gateway)).await;
-        if ready.is_err() {
-            tracing::warn!(failing = ?gateway.status().failing, "the gateway is not ready yet");
-        }
-    }
-    let demo = match demo_upstream {
-        Some(_) => Some(demo::prepare(addresses, &config.control.data_dir).await?),
-        None => None,
-    };
-    if screen.is_json() {
-        return screen.json(&start_line(addresses, demo.as_ref()));
-    }
-    screen.line(&banner(config, addresses, first_start, demo.as_ref()))
-}
-
-async fn until_ready(gateway: &GatewayHandle) {
-    while !gateway.status().ready {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// The start line for programs.
-fn start_line(addresses: &Addresses, demo: Option<&Demo>) -> serde_json::Value {
-    let first = addresses.listeners.first().map(|(_, address)| address);
-    let mut line = json!({
-        "event": "started",
-        "pid": std::process::id(),
-        "version": env!("CARGO_PKG_VERSION"),
-        "gateway": first,
-        "control": addresses.control,
-        "admin": addresses.admin,
-        "listeners": addresses.listeners,
-    });
-    if let (Some(demo), Some(line)) = (demo, line.as_object_mut()) {
-        line.insert("demo".to_owned(), demo.to_json());
-    }
-    line
-}
-
-/// The start lines for people.
-fn banner(
-    config: &Config,
-    addresses: &Addresses,
-    first_start: bool,
-    demo: Option<&Demo>,
-) -> String {
-    let mut lines = vec![format!("Portcullis {} is up.", env!("CARGO_PKG_VERSION"))];
-    for (name, address) in &addresses.listeners {
-        lines.push(format!("  requests    http://{address}  (listener {name})"));
-    }
-    if let Some(address) = addresses.control {
-        lines.push(format!("  admin API   http://{address}"));
-    }
-    if let Some(address) = addresses.admin {
-        lines.push(format!("  operations  http://{address}/readyz  /metrics  /admin/v1/status"));
-    }
-    if addresses.control.is_some() {
-        let directory = config.control.data_dir.display();
-        lines.push(format!("  data        {directory}"));
-        if first_start {
-            lines.push(format!(
-                "First start: the owner's token is in {directory}/{ADMIN_TOKEN}, the installation \
-                 operator's in {directory}/{OPERATOR_TOKEN}."
-            ));
-        }
-    }
-    match demo {
-        Some(demo) => lines.push(demo.to_string()),
-        None if !addresses.listeners.is_empty() && config.routes.is_empty() => lines.push(
-            "No routes: every request is answered 404. Name a service with --upstream URL, or \
-             write [[routes]] into a file for --config."
-                .to_owned(),
-        ),
-        None => {}
-    }
-    lines.push("Ctrl-C ends it.".to_owned());
-    lines.join("\n")
-}
-
-/// People get text on a terminal, programs JSON anywhere else.
-fn screen(json: bool) -> Output {
-    Output::new(json || !std::io::stdout().is_terminal())
-}
-
 /// `http://HOST:PORT`, the port 80 by default, or `HOST:PORT`.
 fn upstream_authority(text: &str) -> Result<String, String> {
     let authority = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
@@ -445,19 +338,5 @@ mod tests {
         for wrong in ["https://h:1", "http://h:1/path", "h", "http://", "h:0", "h:65536"] {
             assert!(upstream_authority(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn the_start_line_names_what_runs() {
-        let addresses = Addresses {
-            listeners: vec![("public".to_owned(), ([127, 0, 0, 1], 8080).into())],
-            control: None,
-            admin: Some(([127, 0, 0, 1], 9901).into()),
-        };
-        let line = start_line(&addresses, None);
-        assert_eq!(line["event"], "started");
-        assert_eq!(line["gateway"], "127.0.0.1:8080");
-        assert_eq!(line["control"], serde_json::Value::Null);
-        assert_eq!(line["admin"], "127.0.0.1:9901");
     }
 }

@@ -1,0 +1,164 @@
+//! The control plane's half: its data directory, its secrets, its database and its listener. It
+//! never reads a request.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use portcullis_control::{FeedSigner, FirstTokens, Started};
+use portcullis_core::entropy::Entropy;
+use portcullis_core::key::{Pepper, PepperRing};
+use portcullis_core::time::Clock;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{ADMIN_TOKEN, OPERATOR_TOKEN};
+use crate::config::{self, Config};
+use crate::files::{DataDirectory, read_secret_bytes, write_token, write_whole};
+
+/// What gateways show at the feed, in the data directory.
+pub(super) const GATEWAY_TOKEN: &str = "gateway-token";
+/// The pepper made on the first start, in the data directory.
+const PEPPER: &str = "pepper.1";
+/// The seed of the feed's signatures, in the data directory.
+const FEED_SIGNING_KEY: &str = "feed-signing.key";
+/// Its public half, for `feed.verify_key`.
+const FEED_SIGNING_PUBLIC: &str = "feed-signing.pub";
+/// The database, in the data directory.
+const DATABASE: &str = "portcullis.db";
+
+/// The control plane with its data directory, not yet serving.
+pub(super) struct ControlHalf {
+    pub(super) directory: DataDirectory,
+    runtime: Runtime,
+    pub(super) bound: portcullis_control::Bound,
+    pub(super) started: Started,
+    /// What the gateway half of the same process needs to know.
+    pub(super) feed_public_key: String,
+    drain: Duration,
+}
+
+impl ControlHalf {
+    /// Opens the directory, the database and the listener.
+    pub(super) fn build(
+        config: &Config,
+        clock: &Arc<dyn Clock>,
+        entropy: &Arc<dyn Entropy>,
+    ) -> anyhow::Result<Self> {
+        let directory = DataDirectory::open(&config.control.data_dir)?;
+        let database =
+            config.control.database.0.clone().unwrap_or_else(|| directory.join(DATABASE));
+        let database_exists = database
+            .try_exists()
+            .with_context(|| format!("{} cannot be examined", database.display()))?;
+        let first_start = !database_exists;
+        if config.keys.peppers.is_empty() {
+            directory.secret_bytes(PEPPER, first_start, entropy.as_ref())?;
+        }
+        let seed = directory.secret_bytes(FEED_SIGNING_KEY, first_start, entropy.as_ref())?;
+        let signer = FeedSigner::from_seed(&seed);
+        let feed_public_key = signer.public_key();
+        let public_path = directory.join(FEED_SIGNING_PUBLIC);
+        if first_start || !public_path.exists() {
+            write_whole(&public_path, format!("{feed_public_key}\n").as_bytes(), 0o644)?;
+        }
+        let peppers = read_peppers(config, Some(&directory))?;
+        let settings = config::control_settings(config, database, peppers, signer)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("control")
+            .enable_all()
+            .build()
+            .context("the control plane's threads cannot be started")?;
+        let listen = config.control.listen;
+        let (bound, started) = runtime.block_on(async {
+            let control =
+                portcullis_control::open(settings, Arc::clone(clock), Arc::clone(entropy)).await?;
+            let started = control.bootstrap(|tokens| deliver(&directory, tokens)).await?;
+            let bound = control.bind().await.with_context(|| {
+                format!("control.listen: cannot listen on {listen}; choose another with --control")
+            })?;
+            anyhow::Ok((bound, started))
+        })?;
+        let drain = config.timeouts.drain.0;
+        Ok(Self { directory, runtime, bound, started, feed_public_key, drain })
+    }
+
+    /// Starts to serve; `ended` is cancelled when it stops by itself.
+    pub(super) fn run(self, ended: CancellationToken) -> RunningControl {
+        let shutdown = CancellationToken::new();
+        let Self { directory, runtime, bound, started: _, feed_public_key: _, drain } = self;
+        let served = bound.run(shutdown.clone());
+        let task = runtime.spawn(async move {
+            // Also a panic in the serving must be noticed, hence the guard.
+            let _ended = ended.drop_guard();
+            served.await
+        });
+        RunningControl { directory, runtime, shutdown, task, drain }
+    }
+}
+
+/// The first tokens go to their files before the new database is committed.
+fn deliver(directory: &DataDirectory, tokens: &FirstTokens) -> std::io::Result<()> {
+    let files = [
+        (ADMIN_TOKEN, &tokens.admin),
+        (OPERATOR_TOKEN, &tokens.operator),
+        (GATEWAY_TOKEN, &tokens.gateway),
+    ];
+    for (name, token) in files {
+        write_token(&directory.join(name), token.expose()).map_err(std::io::Error::other)?;
+    }
+    Ok(())
+}
+
+/// The control plane while it serves.
+pub(super) struct RunningControl {
+    // Its lock ends after the last write to the database, hence it outlives the runtime.
+    directory: DataDirectory,
+    runtime: Runtime,
+    shutdown: CancellationToken,
+    task: JoinHandle<std::io::Result<()>>,
+    drain: Duration,
+}
+
+impl RunningControl {
+    /// Answers the calls in flight and closes the database.
+    pub(super) fn drain(self) -> anyhow::Result<()> {
+        let Self { directory, runtime, shutdown, task, drain } = self;
+        shutdown.cancel();
+        let served = runtime.block_on(async { tokio::time::timeout(drain, task).await });
+        runtime.shutdown_timeout(Duration::from_secs(5));
+        drop(directory);
+        match served {
+            Ok(served) => {
+                served.context("the control plane panicked")?.context("the control plane failed")
+            }
+            Err(_) => {
+                tracing::warn!("calls of the admin API were cut: timeouts.drain is over");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The configured peppers, or the one of the data directory.
+pub(super) fn read_peppers(
+    config: &Config,
+    directory: Option<&DataDirectory>,
+) -> anyhow::Result<PepperRing> {
+    let mut files: Vec<(u32, PathBuf)> = Vec::new();
+    for pepper in &config.keys.peppers {
+        files.push((u32::try_from(pepper.id.0)?, pepper.file.clone()));
+    }
+    if let (true, Some(directory)) = (files.is_empty(), directory) {
+        files.push((1, directory.join(PEPPER)));
+    }
+    let mut peppers = Vec::with_capacity(files.len());
+    for (version, path) in files {
+        let bytes = read_secret_bytes(&path).context("keys.peppers")?;
+        peppers.push(Pepper::new(version, *bytes));
+    }
+    PepperRing::new(peppers).context("keys.peppers")
+}
