@@ -36,12 +36,12 @@ impl Presented {
 /// Shortest and longest text of a credential.
 const SIZES: std::ops::RangeInclusive<usize> = 20..=256;
 
-/// What a credential is looked for in. `query` is rewritten when a credential is cut from it.
+/// What a credential is looked for in.
 pub(crate) struct Places<'r> {
     pub(crate) headers: &'r mut HeaderMap,
     pub(crate) query: Option<&'r str>,
     /// The query without the credential, if one was cut.
-    pub(crate) rewritten: Option<Option<String>>,
+    pub(crate) rewritten: &'r mut Option<Option<String>>,
     /// The credential stays in the request, for the upstream.
     pub(crate) keep: bool,
 }
@@ -185,7 +185,7 @@ fn take_query(name: &str, places: &mut Places<'_>) -> Taken {
     }
     if found.is_some() && !places.keep {
         let rest = kept.join("&");
-        places.rewritten = Some(if rest.is_empty() { None } else { Some(rest) });
+        *places.rewritten = Some(if rest.is_empty() { None } else { Some(rest) });
         // The page that linked here may carry the same query.
         places.headers.remove(REFERER);
     }

@@ -3,12 +3,14 @@
 
 use std::net::IpAddr;
 
+use http::Method;
 use portcullis_core::directory::{Directory, Finding, Place};
 use portcullis_core::key::KeyId;
 use portcullis_core::route::{self, Lookup, RawTarget, Scheme, Target};
 use portcullis_core::verdict::DenyReason;
 
 use crate::plan::{AccessPlan, RoutePlan};
+use crate::request::refuses_stale;
 use crate::shared::Shared;
 use crate::status::{Check, Explanation, Question};
 
@@ -114,13 +116,9 @@ fn ask(
     match shared.staleness_ns(now.mono) {
         Some(stale) if route.max_staleness_ns > 0 && stale > route.max_staleness_ns => {
             let found = format!("{} ms without contact, {:?}", stale / 1_000_000, route.on_stale);
-            let refuses = match route.on_stale {
-                crate::settings::OnStale::FailClosed => true,
-                crate::settings::OnStale::SafeMethods => {
-                    !matches!(&*question.method, "GET" | "HEAD" | "OPTIONS")
-                }
-                crate::settings::OnStale::ServeRecorded => false,
-            };
+            let method = Method::from_bytes(question.method.as_bytes()).unwrap_or_default();
+            let stale = Some(stale);
+            let refuses = refuses_stale(route.max_staleness_ns, route.on_stale, stale, &method);
             if refuses {
                 chain.failed("state", DenyReason::Stale, found);
             } else {

@@ -9,14 +9,16 @@ use bytes::Bytes;
 use http::header::{
     CONTENT_LENGTH, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, VIA,
 };
-use portcullis_core::directory::Principal;
+use portcullis_core::directory::{Permit, Principal};
 use portcullis_core::key::KeyId;
+use portcullis_core::route::ResourceText;
 use portcullis_core::verdict::DenyReason;
 
 use crate::phase::Connection;
 use crate::plan::ListenerPlan;
 use crate::respond::REQUEST_ID;
 use crate::settings::Underscore;
+use crate::shared::Published;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -26,12 +28,16 @@ const HTTP: HeaderValue = HeaderValue::from_static("http");
 const VIA_US: HeaderValue = HeaderValue::from_static("1.1 portcullis");
 const KEY: HeaderValue = HeaderValue::from_static("key");
 const NONE: HeaderValue = HeaderValue::from_static("none");
+const ROOT: HeaderValue = HeaderValue::from_static("org");
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// Most names that `Connection` may nominate.
 const MAX_NOMINATED: usize = 10;
 /// Most names that are removed from one head: every field hyper lets through, and the nominated.
 const MAX_REMOVED: usize = 100 + MAX_NOMINATED;
+
+/// Fields written into one head at most.
+const WRITTEN: usize = 17;
 
 /// The configured part of the rules.
 #[derive(Clone, Debug)]
@@ -343,12 +349,13 @@ pub(crate) fn client_address(headers: &HeaderMap, listener: &ListenerPlan, peer:
     client
 }
 
-/// What the upstream is told about the caller.
-pub(crate) enum Identity<'d, 'r> {
-    /// Nobody was asked.
-    Anonymous,
-    /// A verified caller, and what the route required.
-    Verified { principal: &'d Principal<'d>, scope: Option<(&'r str, &'r str)> },
+/// A caller that may do what its route requires: what the upstream is told about.
+pub(crate) struct Caller<'d> {
+    pub(crate) permit: Permit<'d>,
+    /// The directory that decided.
+    pub(crate) published: &'d Published,
+    /// The permission that was required, and on which resource; `None` = the root.
+    pub(crate) scope: Option<(HeaderValue, Option<ResourceText>)>,
 }
 
 /// Values that stay the same while one key comes over one connection and the directory is the
@@ -377,8 +384,6 @@ pub(crate) struct Writing<'w> {
     /// Host and port as matched.
     pub(crate) authority: &'w str,
     pub(crate) request_id: Bytes,
-    /// Serial number and position text of the deciding directory.
-    pub(crate) decided_by: Option<(u64, &'w Bytes)>,
     /// GET or HEAD with a body of unknown length, which hyper would leave out.
     pub(crate) chunked: bool,
 }
@@ -389,12 +394,13 @@ impl Writing<'_> {
         &self,
         headers: &mut HeaderMap,
         removal: &Removal,
-        identity: &Identity<'_, '_>,
+        caller: Option<&Caller<'_>>,
     ) {
         let trusted = self.listener.trusts(self.connection.peer.ip());
         let before = if trusted { Some(Forwarding::read(headers)) } else { None };
         let empty = headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0");
         removal.apply(headers);
+        headers.reserve(WRITTEN);
         if empty {
             // Said again in our own words: an upstream may insist on a length.
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
@@ -408,7 +414,7 @@ impl Writing<'_> {
             headers.insert(HOST, host);
         }
         self.write_forwarding(headers, before);
-        self.write_identity(headers, identity);
+        self.write_identity(headers, caller);
         headers.append(VIA, VIA_US);
         if let Ok(id) = HeaderValue::from_maybe_shared(self.request_id.clone()) {
             headers.insert(REQUEST_ID, id);
@@ -427,16 +433,16 @@ impl Writing<'_> {
         headers.insert(FORWARDED, appended(earlier, &forwarded));
     }
 
-    fn write_identity(&self, headers: &mut HeaderMap, identity: &Identity<'_, '_>) {
-        let Identity::Verified { principal, scope } = identity else {
+    fn write_identity(&self, headers: &mut HeaderMap, caller: Option<&Caller<'_>>) {
+        let Some(Caller { permit, published, scope }) = caller else {
             headers.insert(self.names.method.clone(), NONE);
             return;
         };
-        let Some((serial, seq)) = self.decided_by else { return };
+        let principal = permit.principal();
+        let (key, serial) = (principal.key_id(), published.serial());
         let mut cache = self.connection.identity.borrow_mut();
-        let key = principal.key_id();
         if !cache.as_ref().is_some_and(|known| known.key == key && known.serial == serial) {
-            *cache = IdentityValues::of(principal, serial, seq);
+            *cache = IdentityValues::of(principal, published);
         }
         let Some(IdentityValues { key: _, serial: _, subject, org, key_id, username, seq }) =
             &*cache
@@ -452,28 +458,30 @@ impl Writing<'_> {
         headers.insert(self.names.method.clone(), KEY);
         headers.insert(self.names.seq.clone(), seq.clone());
         if let Some((permission, resource)) = scope {
-            for (name, text) in [(&self.names.scopes, permission), (&self.names.resource, resource)]
-            {
-                if let Ok(value) = HeaderValue::from_str(text) {
-                    headers.insert(name.clone(), value);
-                }
+            headers.insert(self.names.scopes.clone(), permission.clone());
+            let place = match resource.as_deref() {
+                Some(resource) => HeaderValue::from_str(resource),
+                None => Ok(ROOT),
+            };
+            if let Ok(place) = place {
+                headers.insert(self.names.resource.clone(), place);
             }
         }
     }
 }
 
 impl IdentityValues {
-    fn of(principal: &Principal<'_>, serial: u64, seq: &Bytes) -> Option<Self> {
+    fn of(principal: &Principal<'_>, published: &Published) -> Option<Self> {
         let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).ok();
         let username = principal.account_name();
         Some(Self {
             key: principal.key_id(),
-            serial,
+            serial: published.serial(),
             subject: value(&principal.account_id())?,
             org: value(principal.org_id())?,
             key_id: value(&principal.key_id().digits())?,
             username: if username.is_empty() { None } else { Some(value(&username)?) },
-            seq: value(seq)?,
+            seq: value(published.position_text())?,
         })
     }
 }

@@ -186,9 +186,9 @@ pub enum BindError {
 
 /// A gateway whose sockets are open and whose threads are not started.
 pub struct Bound {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     addresses: Vec<(String, SocketAddr)>,
-    seeds: Vec<Seed>,
+    pub(crate) seeds: Vec<Seed>,
     subscriber: Subscriber,
     origin: Origin,
     sink: Option<Sink>,

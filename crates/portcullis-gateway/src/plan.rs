@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderName, Method};
+use http::{HeaderName, HeaderValue};
 use portcullis_core::access::Permission;
 use portcullis_core::directory::{Cidr, Requirement, Symbols, Unknown};
 use portcullis_core::key::{PepperRing, Prefix};
@@ -62,6 +62,8 @@ pub(crate) struct RoutePlan {
     pub(crate) index: usize,
     pub(crate) upstream: usize,
     pub(crate) access: AccessPlan,
+    /// The permission it requires, for the upstream.
+    pub(crate) scope: Option<HeaderValue>,
     pub(crate) sources: Vec<Source>,
     pub(crate) forward_credential: bool,
     /// Whether a query may hold the credential: then responses must not be stored.
@@ -492,6 +494,8 @@ fn route_plan(
         index,
         upstream,
         access,
+        // A permission is made of lower-case letters, digits and `_.-:`.
+        scope: permission.as_deref().and_then(|text| HeaderValue::from_str(text).ok()),
         sources: route.credentials.iter().filter_map(compile_source).collect(),
         forward_credential: route.forward_credential,
         query_source: route
@@ -540,9 +544,4 @@ fn spread(upstream: &Upstream) -> Vec<usize> {
         Some(chosen)
     });
     turns.collect()
-}
-
-/// Whether a method only reads, for routes that serve nothing else while they are stale.
-pub(crate) fn is_safe(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }

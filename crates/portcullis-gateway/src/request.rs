@@ -2,22 +2,31 @@
 //! synchronous function that decides from one clock sample and one directory; on success it neither
 //! waits nor locks nor logs, and allocates for nothing but the outgoing head.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::rc::Rc;
 
-use http::{Method, Request, Response, Uri, Version, header::CONTENT_TYPE, request::Parts};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, Response, Uri, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
-use portcullis_core::directory::{Place, Principal};
-use portcullis_core::route::{self, Lookup, RawTarget, Scheme, Target, TargetFault};
+use portcullis_core::directory::Place;
+use portcullis_core::route::{self, Lookup, RawTarget, ResourceText, Scheme, Target, TargetFault};
 use portcullis_core::verdict::DenyReason;
 
 use crate::body::{DownstreamBody, UpstreamBody};
 use crate::credential::{self, Places};
-use crate::forward::{self, Identity, Writing};
+use crate::forward::{self, Caller, Removal, Writing};
 use crate::outcome::Outcome;
 use crate::phase::Connection;
-use crate::plan::{AccessPlan, RoutePlan};
+use crate::plan::{AccessPlan, ListenerPlan, Plan, RoutePlan};
 use crate::record::Record;
 use crate::respond::{self, Denial, Manner};
+use crate::settings::OnStale;
+use crate::shared::Published;
 use crate::upstream;
 use crate::worker::Worker;
 
@@ -63,7 +72,9 @@ pub(crate) fn decide(
     let mut record = Record::open(worker, connection, now);
     let (mut parts, incoming) = request.into_parts();
     let manner = manner(&parts, &incoming);
-    let decided = admit(worker, connection, &mut parts, &incoming, &mut record);
+    let hint = incoming.size_hint();
+    let size = Size { least: hint.lower(), exact: hint.exact().is_some() };
+    let decided = admit(worker, connection, &mut parts, size, &mut record);
     record.decided(worker.sample());
     match decided {
         Ok(route) => {
@@ -83,11 +94,16 @@ fn manner(parts: &Parts, incoming: &Incoming) -> Manner {
         .headers
         .get(CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    Manner {
-        head: parts.method == Method::HEAD,
-        grpc,
-        unread: !http_body::Body::is_end_stream(incoming),
-    }
+    Manner { head: parts.method == Method::HEAD, grpc, unread: !incoming.is_end_stream() }
+}
+
+/// What is known of a request's body before a byte of it is read.
+#[derive(Copy, Clone)]
+struct Size {
+    /// Bytes that will come at least.
+    least: u64,
+    /// Whether they are all.
+    exact: bool,
 }
 
 /// Steps 3 to 11. On success the head has become the upstream's.
@@ -95,62 +111,129 @@ fn admit<'w>(
     worker: &'w Rc<Worker>,
     connection: &Connection,
     parts: &mut Parts,
-    incoming: &Incoming,
+    size: Size,
     record: &mut Record,
 ) -> Result<&'w RoutePlan, Ending<'w>> {
-    let plan = &*worker.plan;
-    let listener = plan.listeners.get(connection.listener).ok_or(DenyReason::BadRequest)?;
-
     // 3: the target, in the one spelling that is matched and forwarded.
-    let uri = parts.uri.clone();
+    let (uri, method) = (parts.uri.clone(), parts.method.clone());
     let host = forward::only_host(&parts.headers)?;
-    let method = parts.method.clone();
-    let whole;
-    let raw = match uri.path_and_query() {
-        Some(origin) if uri.scheme().is_none() && uri.authority().is_none() => origin.as_str(),
-        Some(_) | None => {
-            whole = uri.to_string();
-            &whole
+    let raw = raw_target(&uri);
+    let target = match read_target(&worker.plan, &method, &raw, host.as_ref()) {
+        Ok(target) => target,
+        Err(ending) => {
+            record.asked(method.as_str(), "", "");
+            return Err(ending);
         }
     };
+    record.asked(method.as_str(), target.host().authority(), target.path());
+
+    // 4 to 10: the decision.
+    let directory = worker.shared.directory.load();
+    let asking = Asking { worker, connection, directory: directory.as_deref(), method: &method };
+    let decision = judge(&asking, &target, parts, size, record)?;
+
+    // 11: the upstream's head.
+    let route = decision.route;
+    let same = matches!(raw, Cow::Borrowed(_)) && target.is_verbatim();
+    let other_uri = decision.other_uri(same, &target)?;
+    let writing = Writing {
+        names: &worker.identity_names,
+        listener: decision.listener,
+        connection,
+        authority: target.host().authority(),
+        request_id: record.id().bytes(),
+        chunked: !size.exact && matches!(method, Method::GET | Method::HEAD),
+    };
+    writing.write(&mut parts.headers, &decision.removal, decision.caller.as_ref());
+    if let Some(other) = other_uri {
+        parts.uri = other;
+    }
+    parts.version = Version::HTTP_11;
+    parts.extensions.clear();
+    Ok(route)
+}
+
+/// The request target as it stood on the request line. Borrowed if it was in origin form.
+fn raw_target(uri: &Uri) -> Cow<'_, str> {
+    match uri.path_and_query() {
+        Some(origin) if uri.scheme().is_none() && uri.authority().is_none() => {
+            Cow::Borrowed(origin.as_str())
+        }
+        Some(_) | None => Cow::Owned(uri.to_string()),
+    }
+}
+
+/// Step 3.
+fn read_target<'r, 'p>(
+    plan: &Plan,
+    method: &'r Method,
+    raw: &'r str,
+    host: Option<&'r HeaderValue>,
+) -> Result<Target<'r>, Ending<'p>> {
     if raw.len() > plan.limits.target_bytes {
         return Err(DenyReason::TargetTooLong.into());
     }
     let asked = route::Incoming {
         method: method.as_str(),
         target: RawTarget::parse(raw),
-        host: host.as_ref().map(http::HeaderValue::as_bytes),
+        host: host.map(HeaderValue::as_bytes),
         scheme: Scheme::Http,
     };
-    let target = match Target::canonical(&asked, plan.paths) {
-        Ok(target) => target,
-        Err(fault) => {
-            record.asked(method.as_str(), "", "");
-            return Err(match fault {
-                TargetFault::Asterisk => Ending::Options,
-                TargetFault::Redirect(to) => Ending::Redirect(to),
-                fault => fault.deny_reason().unwrap_or(DenyReason::BadRequest).into(),
-            });
+    Target::canonical(&asked, plan.paths).map_err(|fault| match fault {
+        TargetFault::Asterisk => Ending::Options,
+        TargetFault::Redirect(to) => Ending::Redirect(to),
+        TargetFault::AmbiguousPath | TargetFault::Malformed(_) | TargetFault::MethodNotAllowed => {
+            fault.deny_reason().unwrap_or(DenyReason::BadRequest).into()
         }
-    };
-    record.asked(method.as_str(), target.host().authority(), target.path());
+    })
+}
+
+/// Who decides about what: one snapshot, one connection, one method.
+struct Asking<'a, 'w> {
+    worker: &'w Rc<Worker>,
+    connection: &'a Connection,
+    directory: Option<&'a Published>,
+    method: &'a Method,
+}
+
+/// That a request may pass, and what its upstream's head depends on. Made by [`judge`] alone.
+struct Decision<'w, 'a, 't> {
+    route: &'w RoutePlan,
+    listener: &'w ListenerPlan,
+    removal: Removal,
+    /// Who asks; `None` on a public route.
+    caller: Option<Caller<'a>>,
+    /// The path the upstream sees.
+    path: &'t str,
+    /// The query without its credential, if one was cut from it.
+    rewritten: Option<Option<String>>,
+}
+
+/// Steps 4 to 10.
+fn judge<'w, 'a, 't>(
+    asking: &Asking<'a, 'w>,
+    target: &'t Target<'_>,
+    parts: &mut Parts,
+    size: Size,
+    record: &mut Record,
+) -> Result<Decision<'w, 'a, 't>, Ending<'w>> {
+    let Asking { worker, connection, directory: _, method } = *asking;
+    let plan = &*worker.plan;
+    let listener = plan.listeners.get(connection.listener).ok_or(DenyReason::BadRequest)?;
 
     // 4: the route.
-    let found = match plan.table.find(&target, method.as_str()) {
+    let found = match plan.table.find(target, method.as_str()) {
         Lookup::Found(found) => found,
         Lookup::EncodedSlash => return Err(DenyReason::BadRequest.into()),
         Lookup::NoRoute => return Err(DenyReason::NoRoute.into()),
         Lookup::MethodNotAllowed { allow } => {
-            let allow = Some(allow);
-            return Err(Ending::Denied(Denial {
-                allow,
-                ..Denial::of(DenyReason::MethodNotAllowed)
-            }));
+            let denial = Denial::of(DenyReason::MethodNotAllowed);
+            return Err(Ending::Denied(Denial { allow: Some(allow), ..denial }));
         }
     };
     let route = plan.route(*found.value()).ok_or(DenyReason::NoRoute)?;
-    record.routed(route.index);
     let denied = |reason| Ending::Denied(Denial::on(route, reason));
+    record.routed(route.index);
 
     // 5: what can be refused without knowing who asks.
     if listener.require_tls {
@@ -160,129 +243,120 @@ fn admit<'w>(
         return Err(denied(DenyReason::HeadTooLarge));
     }
     let removal = plan.headers.examine(&parts.headers).map_err(denied)?;
-    let announced = http_body::Body::size_hint(incoming).lower();
-    if route.body_bytes > 0 && announced > route.body_bytes {
+    if route.body_bytes > 0 && size.least > route.body_bytes {
         return Err(denied(DenyReason::BodyTooLarge));
     }
-    let client = forward::client_address(&parts.headers, listener, connection.peer.ip());
-    record.came_from(client);
 
     // 6 to 9: who asks, and may they?
-    let mut places = Places {
-        headers: &mut parts.headers,
-        query: target.query(),
-        rewritten: None,
-        keep: route.forward_credential,
+    let mut rewritten = None;
+    let client = forward::client_address(&parts.headers, listener, connection.peer.ip());
+    record.came_from(client);
+    let caller = if let AccessPlan::Public = route.access {
+        record.passed(Outcome::Public);
+        None
+    } else {
+        record.came_from(client);
+        let places = Places {
+            headers: &mut parts.headers,
+            query: target.query(),
+            rewritten: &mut rewritten,
+            keep: route.forward_credential,
+        };
+        let wanted = Wanted { route, resource: found.resource(), client };
+        Some(identify(asking, &wanted, places, record)?)
     };
-    let resource = found.resource();
-    let guard;
-    let principal;
-    let (identity, decided_by) = match &route.access {
-        AccessPlan::Public => {
-            record.passed(Outcome::Public);
-            (Identity::Anonymous, None)
-        }
-        AccessPlan::AuthenticatedOnly | AccessPlan::Require { .. } => {
-            guard = worker.shared.directory.load();
-            let published = guard.as_deref().ok_or_else(|| denied(DenyReason::NoState))?;
-            let stale = worker.shared.staleness_ns(record.opened().mono);
-            record.decided_by(published.position(), stale.map(|ns| ns / 1_000_000));
-            if refuses_stale(route.max_staleness_ns, route.on_stale, stale, &method) {
-                return Err(denied(DenyReason::Stale));
-            }
-            let presented =
-                credential::take(&route.sources, &plan.prefixes, &mut places).map_err(denied)?;
-            principal = published
-                .directory()
-                .verify(presented.key(), client, record.opened().wall, &plan.peppers)
-                .map_err(|refusal| {
-                    record.claimed(presented.id());
-                    let reveal = refusal.reveal;
-                    Ending::Denied(Denial { reveal, ..Denial::on(route, refusal.reason) })
-                })?;
-            record.verified(&principal);
-            let asked = Asked { route, resource: resource.as_deref(), method: &method, stale };
-            let scope = authorize(&principal, &asked, record).map_err(denied)?;
-            record.passed(Outcome::Allowed);
-            let decided_by = Some((published.serial(), published.position_text()));
-            (Identity::Verified { principal: &principal, scope }, decided_by)
-        }
-    };
-    let rewritten = places.rewritten.take();
 
     // 10: the gateway's own limits.
     if worker.in_flight.get() > plan.limits.in_flight_per_worker {
         return Err(denied(DenyReason::Overloaded));
     }
+    let path = found.upstream_path().map_err(|_| denied(DenyReason::BadRequest))?;
+    Ok(Decision { route, listener, removal, caller, path, rewritten })
+}
 
-    // 11: the upstream's head.
-    let upstream_path = found.upstream_path().map_err(|_| denied(DenyReason::BadRequest))?;
-    let query = match &rewritten {
-        Some(rest) => rest.as_deref(),
-        None => target.query(),
-    };
-    let same = target.is_verbatim()
-        && rewritten.is_none()
-        && upstream_path.len() == target.path().len()
-        && uri.authority().is_none();
-    let other_uri = if same {
-        None
-    } else {
-        Some(upstream_uri(upstream_path, query).ok_or_else(|| denied(DenyReason::BadRequest))?)
-    };
-    parts.version = Version::HTTP_11;
-    parts.extensions.clear();
-    let unsized_body = http_body::Body::size_hint(incoming).exact().is_none();
-    let writing = Writing {
-        names: &worker.identity_names,
-        listener,
-        connection,
-        authority: target.host().authority(),
-        request_id: record.id().bytes(),
-        decided_by,
-        chunked: unsized_body && matches!(method, Method::GET | Method::HEAD),
-    };
-    writing.write(&mut parts.headers, &removal, &identity);
-    if let Some(other) = other_uri {
-        parts.uri = other;
+impl<'w> Decision<'w, '_, '_> {
+    /// The upstream's target, unless it is byte for byte the one that came.
+    fn other_uri(&self, same: bool, target: &Target<'_>) -> Result<Option<Uri>, Ending<'w>> {
+        if same && self.rewritten.is_none() && self.path.len() == target.path().len() {
+            return Ok(None);
+        }
+        let query = match &self.rewritten {
+            Some(rest) => rest.as_deref(),
+            None => target.query(),
+        };
+        let text = match query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.to_owned(),
+        };
+        match PathAndQuery::from_maybe_shared(Bytes::from(text)) {
+            Ok(origin) => Ok(Some(Uri::from(origin))),
+            // The scanner lets nothing pass that a target cannot be.
+            Err(_) => Err(Ending::Denied(Denial::on(self.route, DenyReason::BadRequest))),
+        }
     }
-    Ok(route)
 }
 
-/// What a verified caller asks for.
-struct Asked<'r> {
-    route: &'r RoutePlan,
-    resource: Option<&'r str>,
-    method: &'r Method,
-    stale: Option<u64>,
+/// What a caller wants to use, and from where.
+struct Wanted<'w> {
+    route: &'w RoutePlan,
+    resource: Option<ResourceText>,
+    client: IpAddr,
 }
 
-/// Step 9: may this principal do what the route requires? The result is what it required.
-fn authorize<'r>(
-    principal: &Principal<'_>,
-    asked: &Asked<'r>,
+/// Steps 6 to 9: usable state, credential, verification, authorization.
+fn identify<'w, 'a>(
+    asking: &Asking<'a, 'w>,
+    wanted: &Wanted<'w>,
+    mut places: Places<'_>,
     record: &mut Record,
-) -> Result<Option<(&'r str, &'r str)>, DenyReason> {
-    let route = asked.route;
+) -> Result<Caller<'a>, Ending<'w>> {
+    let Asking { worker, connection: _, directory, method } = *asking;
+    let Wanted { route, resource, client } = *wanted;
+    let plan = &*worker.plan;
+    let denied = |reason| Ending::Denied(Denial::on(route, reason));
+
+    let published = directory.ok_or_else(|| denied(DenyReason::NoState))?;
+    let stale = worker.shared.staleness_ns(record.opened().mono);
+    record.decided_by(published.position(), stale.map(|ns| ns / 1_000_000));
+    if refuses_stale(route.max_staleness_ns, route.on_stale, stale, method) {
+        return Err(denied(DenyReason::Stale));
+    }
+    let presented =
+        credential::take(&route.sources, &plan.prefixes, &mut places).map_err(denied)?;
+    let principal = published
+        .directory()
+        .verify(presented.key(), client, record.opened().wall, &plan.peppers)
+        .map_err(|refusal| {
+            record.claimed(presented.id());
+            let reveal = refusal.reveal;
+            Ending::Denied(Denial { reveal, ..Denial::on(route, refusal.reason) })
+        })?;
+    record.verified(&principal);
     if !route.orgs.is_empty() && !route.orgs.contains(principal.org_id()) {
-        return Err(DenyReason::WrongOrg);
+        return Err(denied(DenyReason::WrongOrg));
     }
     if let Some((max_ms, on_stale)) = principal.staleness()
-        && refuses_stale(max_ms.saturating_mul(1_000_000), on_stale, asked.stale, asked.method)
+        && refuses_stale(max_ms.saturating_mul(1_000_000), on_stale, stale, method)
     {
-        return Err(DenyReason::Stale);
+        return Err(denied(DenyReason::Stale));
     }
-    let AccessPlan::Require { need, unknown } = &route.access else {
-        principal.authenticated(asked.method.as_str())?;
-        return Ok(None);
+    let permit = match &route.access {
+        AccessPlan::Require { need, unknown } => {
+            let place = match resource.as_deref() {
+                None | Some("org") => Place::Root,
+                Some(resource) => Place::At(resource, *unknown),
+            };
+            record.required(need.as_str(), resource.as_deref().unwrap_or("org"));
+            principal.authorize(need, place, method.as_str())
+        }
+        AccessPlan::AuthenticatedOnly | AccessPlan::Public => {
+            principal.authenticated(method.as_str())
+        }
     };
-    let (place, resource) = match asked.resource {
-        None | Some("org") => (Place::Root, "org"),
-        Some(resource) => (Place::At(resource, *unknown), resource),
-    };
-    record.required(need.as_str(), resource);
-    principal.authorize(need, place, asked.method.as_str())?;
-    Ok(Some((need.as_str(), resource)))
+    let permit = permit.map_err(denied)?;
+    record.passed(Outcome::Allowed);
+    let scope = route.scope.as_ref().map(|permission| (permission.clone(), resource));
+    Ok(Caller { permit, published, scope })
 }
 
 /// Whether a directory this old may not decide this request.
@@ -291,30 +365,20 @@ fn authorize<'r>(
 /// |---|---|---|---|---|
 /// | GET, HEAD, OPTIONS | serves | refuses | serves | serves |
 /// | others | serves | refuses | refuses | serves |
-fn refuses_stale(
+pub(crate) fn refuses_stale(
     max_ns: u64,
-    on_stale: crate::settings::OnStale,
+    on_stale: OnStale,
     stale_ns: Option<u64>,
     method: &Method,
 ) -> bool {
-    use crate::settings::OnStale;
     if max_ns == 0 || stale_ns.is_none_or(|stale| stale <= max_ns) {
         return false;
     }
     match on_stale {
         OnStale::FailClosed => true,
-        OnStale::SafeMethods => !crate::plan::is_safe(method),
+        OnStale::SafeMethods => !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS),
         OnStale::ServeRecorded => false,
     }
-}
-
-fn upstream_uri(path: &str, query: Option<&str>) -> Option<Uri> {
-    let text = match query {
-        Some(query) => format!("{path}?{query}"),
-        None => path.to_owned(),
-    };
-    let origin = http::uri::PathAndQuery::from_maybe_shared(bytes::Bytes::from(text)).ok()?;
-    Some(Uri::from(origin))
 }
 
 /// Steps 12 to 14: sends, and turns what comes back into the downstream's response.
@@ -344,9 +408,7 @@ pub(crate) async fn relay(
     }
     parts.version = Version::HTTP_11;
     if route.query_source {
-        parts
-            .headers
-            .insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+        parts.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     let worn = connection.served.get() >= plan.limits.requests_per_connection;
     if worn || worker.shared.is_draining() {
@@ -355,3 +417,6 @@ pub(crate) async fn relay(
     record.responded(parts.status.as_u16());
     Response::from_parts(parts, DownstreamBody::relay(incoming, link, record))
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,27 +96,33 @@ impl Seed {
             .enable_all()
             .build_local(tokio::runtime::LocalOptions::default())?;
         runtime.block_on(async move {
-            let Self { index, shared, identity_names, request_ids, records, listeners } = self;
-            let worker = Rc::new(Worker {
-                coarse: Cell::new(shared.clock.now().mono),
-                plan: Arc::clone(&shared.plan),
-                identity_names,
-                request_ids,
-                meters: Meters::new(
-                    shared.metrics.clone(),
-                    shared.plan.routes().iter().map(|route: &RoutePlan| route.name.as_str()),
-                    shared.plan.upstreams.iter().map(|upstream| upstream.name.as_str()),
-                ),
-                records: Lines::new(records),
-                pools: shared.plan.upstreams.iter().map(pool).collect(),
-                connections: Connections::default(),
-                in_flight: Cell::new(0),
-                http: http_builder(&shared.plan),
-                index,
-                shared,
-            });
+            let (worker, listeners) = self.grow();
             worker.serve(listeners).await
         })
+    }
+
+    /// The worker itself, on the thread it stays on.
+    pub(crate) fn grow(self) -> (Rc<Worker>, Vec<TcpListener>) {
+        let Self { index, shared, identity_names, request_ids, records, listeners } = self;
+        let worker = Rc::new(Worker {
+            coarse: Cell::new(shared.clock.now().mono),
+            plan: Arc::clone(&shared.plan),
+            identity_names,
+            request_ids,
+            meters: Meters::new(
+                shared.metrics.clone(),
+                shared.plan.routes().iter().map(|route: &RoutePlan| route.name.as_str()),
+                shared.plan.upstreams.iter().map(|upstream| upstream.name.as_str()),
+            ),
+            records: Lines::new(records),
+            pools: shared.plan.upstreams.iter().map(pool).collect(),
+            connections: Connections::default(),
+            in_flight: Cell::new(0),
+            http: http_builder(&shared.plan),
+            index,
+            shared,
+        });
+        (worker, listeners)
     }
 }
 

@@ -27,9 +27,10 @@ fn take_from(
     for (name, value) in lines {
         headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
     }
-    let mut places = Places { headers: &mut headers, query, rewritten: None, keep: false };
+    let mut rewritten = None;
+    let mut places =
+        Places { headers: &mut headers, query, rewritten: &mut rewritten, keep: false };
     let taken = take(sources, &[], &mut places).map(|presented| presented.id());
-    let rewritten = places.rewritten.take();
     (headers, rewritten, taken)
 }
 
@@ -103,7 +104,8 @@ fn bytes_that_no_credential_has_are_a_bad_request() {
     let value = HeaderValue::from_bytes(b"Bearer abc\xff").unwrap();
     let mut headers = HeaderMap::new();
     headers.insert("authorization", value);
-    let mut places = Places { headers: &mut headers, query: None, rewritten: None, keep: false };
+    let mut places =
+        Places { headers: &mut headers, query: None, rewritten: &mut None, keep: false };
     assert_eq!(take(&[Source::Bearer], &[], &mut places).err(), Some(DenyReason::BadRequest));
 }
 
@@ -148,7 +150,8 @@ fn a_prefix_that_is_not_listed_is_malformed() {
     let mut headers = HeaderMap::new();
     let value = format!("Bearer {}", plain().expose());
     headers.insert("authorization", HeaderValue::try_from(value).unwrap());
-    let mut places = Places { headers: &mut headers, query: None, rewritten: None, keep: false };
+    let mut places =
+        Places { headers: &mut headers, query: None, rewritten: &mut None, keep: false };
     let prefixes = ["abc".parse().unwrap()];
     let refused = take(&[Source::Bearer], &prefixes, &mut places).err();
     assert_eq!(refused, Some(DenyReason::Malformed));
@@ -160,7 +163,8 @@ fn a_credential_that_is_to_be_forwarded_stays() {
     let mut headers = HeaderMap::new();
     let value = format!("Bearer {}", key.expose());
     headers.insert("authorization", HeaderValue::try_from(value).unwrap());
-    let mut places = Places { headers: &mut headers, query: None, rewritten: None, keep: true };
+    let mut places =
+        Places { headers: &mut headers, query: None, rewritten: &mut None, keep: true };
     let taken = take(&[Source::Bearer], &[], &mut places).map(|presented| presented.id());
     assert_eq!(taken, Ok(key.id()));
     assert_eq!(headers.len(), 1);

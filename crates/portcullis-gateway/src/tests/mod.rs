@@ -7,7 +7,7 @@ mod upstreams;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -89,31 +89,9 @@ impl Stage {
         let (feed, records) = (folder.path().join("feed"), folder.path().join("records"));
         let entropy = Arc::new(Counting::default());
         let plain = key::mint(&Prefix::default(), &*entropy).unwrap();
-        let pepper = || Pepper::new(1, [7; 32]);
         let digest = key::parse(plain.expose().as_bytes()).unwrap().digest(&pepper()).to_hex();
-        let mut settings = Settings {
-            gateway_id: "gw-1".to_owned(),
-            workers: 1,
-            listeners: vec![Listener {
-                name: "public".to_owned(),
-                address: SocketAddr::from(([127, 0, 0, 1], 0)),
-                trusted_proxies: Vec::new(),
-                require_tls: false,
-            }],
-            feed: Feed::File { path: feed.clone(), verify_key: None },
-            keys: Keys { peppers: PepperRing::new(vec![pepper()]).unwrap(), prefixes: Vec::new() },
-            identity: Identity::default(),
-            headers: Headers::default(),
-            paths: Default::default(),
-            limits: Limits::default(),
-            timeouts: Timeouts::default(),
-            upstreams: vec![Upstream::new(
-                "main",
-                vec![UpstreamAddress { host: upstream.to_string(), weight: 1 }],
-            )],
-            routes: vec![Route::new("all", "/{*rest}", "main")],
-            log: Log { records: Records::File(records.clone()), sample_allowed: 1.0 },
-        };
+        let mut settings = usual_settings(upstream, &feed);
+        settings.log.records = Records::File(records.clone());
         arrange(&mut settings);
         let clock = Arc::new(HandClock::default());
         let registry = prometheus::Registry::new();
@@ -234,6 +212,37 @@ impl Stage {
         };
         self.wait(name, || value() > 0);
         value()
+    }
+}
+
+pub(crate) fn pepper() -> Pepper {
+    Pepper::new(1, [7; 32])
+}
+
+/// One listener, one upstream, one route that asks for a valid key and nothing else.
+pub(crate) fn usual_settings(upstream: SocketAddr, feed: &Path) -> Settings {
+    Settings {
+        gateway_id: "gw-1".to_owned(),
+        workers: 1,
+        listeners: vec![Listener {
+            name: "public".to_owned(),
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            trusted_proxies: Vec::new(),
+            require_tls: false,
+        }],
+        feed: Feed::File { path: feed.to_owned(), verify_key: None },
+        keys: Keys { peppers: PepperRing::new(vec![pepper()]).unwrap(), prefixes: Vec::new() },
+        identity: Identity::default(),
+        headers: Headers::default(),
+        paths: Default::default(),
+        limits: Limits::default(),
+        timeouts: Timeouts::default(),
+        upstreams: vec![Upstream::new(
+            "main",
+            vec![UpstreamAddress { host: upstream.to_string(), weight: 1 }],
+        )],
+        routes: vec![Route::new("all", "/{*rest}", "main")],
+        log: Log { records: Records::Off, sample_allowed: 1.0 },
     }
 }
 
