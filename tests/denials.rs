@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::http::{Answer, Connection, Request};
 use crate::support::snapshot::{Snapshot, digest_of};
-use crate::support::stage::{FILE_ARGS, FileStage, OPEN_ROUTE, file_home};
+use crate::support::stage::{FILE_ARGS, FileStage, OPEN_ROUTE, Stage, file_home};
 use crate::support::upstream::Upstream;
 use crate::support::wait;
 
@@ -553,4 +553,65 @@ fn a_head_request_is_denied_without_a_body() {
     let get = connection.exchange(&Request::get("/open"));
     assert_denied(&get, 401, "unauthenticated");
     assert_eq!(head.header("content-length"), get.header("content-length"));
+}
+
+#[test]
+fn what_the_control_plane_ended_is_refused_like_everything_else() {
+    let stage = Stage::new();
+    let stranger = stage.ask("ptc_063UfDVRKBz_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3h0BAr");
+    assert_denied(&stranger, 401, "invalid_token");
+    let account = stage.owner.account("kept");
+    let (revoked, deleted) = (stage.owner.key(&account, "a"), stage.owner.key(&account, "b"));
+    stage.owner.act(&revoked.path, "revoke");
+    stage.owner.delete(&deleted.path);
+    let mut refused = vec![("key_revoked", revoked), ("key_revoked", deleted)];
+    for verb in ["revoke", "delete"] {
+        let account = stage.owner.account(&format!("to {verb}"));
+        let key = stage.owner.key(&account, "key");
+        match verb {
+            "revoke" => stage.owner.act(&account.path, "revoke"),
+            _ => stage.owner.delete(&account.path),
+        };
+        refused.push(("key_revoked", key));
+    }
+    for (_, key) in &refused {
+        assert_eq!(masked(&stage.ask(&key.value)), masked(&stranger));
+    }
+    let mut reasons: Vec<String> = stage
+        .records(1 + refused.len())
+        .iter()
+        .map(|record| record["reason"].as_str().unwrap_or("none").to_owned())
+        .collect();
+    reasons.sort_unstable();
+    assert_eq!(reasons[reasons.len() - 1], "unknown_key");
+    for reason in &reasons[..reasons.len() - 1] {
+        assert!(["key_revoked", "sa_revoked"].contains(&reason.as_str()), "{reason}");
+    }
+}
+
+#[test]
+fn when_every_connection_to_the_upstream_is_busy_the_caller_is_told_so() {
+    let mut snapshot = Snapshot::new();
+    snapshot.account("reader");
+    let key = snapshot.key("reader");
+    let upstream = Upstream::uvicorn();
+    let home = file_home(&upstream, OPEN_ROUTE);
+    let config = std::fs::read_to_string(home.path("portcullis.toml")).unwrap();
+    let config = config.replace("id = \"gw-file\"", "id = \"gw-file\"\nworkers = 1");
+    home.write(
+        "portcullis.toml",
+        &config.replace("name = \"app\"", "name = \"app\"\nconnections = 1"),
+    );
+    snapshot.write_to(&home);
+    let program = home.start(&FILE_ARGS).ready();
+    let mut occupied = Connection::open(program.gateway());
+    let never =
+        format!("GET /never HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", key.expose());
+    occupied.write(never.as_bytes());
+    let refused = wait::until("the only connection to be taken", || {
+        let answer = Request::get("/").bearer(key.expose()).send(program.gateway());
+        (answer.status == 503).then_some(answer)
+    });
+    assert_denied(&refused, 503, "upstream_unavailable");
+    assert!(refused.header("retry-after").is_some());
 }

@@ -7,6 +7,7 @@
 mod bad_input;
 mod cli;
 mod denials;
+mod feed;
 mod file_mode;
 mod headers;
 mod lifecycle;

@@ -266,6 +266,15 @@ impl Connection {
         }
     }
 
+    /// The next chunk of an endless body.
+    pub(crate) fn read_chunk(&mut self) -> std::io::Result<String> {
+        let size = self.read_line()?;
+        let size = usize::from_str_radix(&size, 16).expect("a chunk size is hexadecimal");
+        let chunk = self.take(size)?;
+        self.take(2)?;
+        Ok(String::from_utf8_lossy(&chunk).into_owned())
+    }
+
     fn read_line(&mut self) -> std::io::Result<String> {
         let end = loop {
             if let Some(at) = self.pending.windows(2).position(|window| window == b"\r\n") {
