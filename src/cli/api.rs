@@ -22,22 +22,22 @@ const DEFAULT_TOKEN_FILE: &str = "portcullis-data/admin-token";
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Remote {
     /// The control plane's address.
-    #[arg(long, env = "PORTCULLIS_SERVER", default_value = "http://127.0.0.1:7080", global = true)]
+    #[arg(long, env = "PORTCULLIS_SERVER", default_value = "http://127.0.0.1:7080")]
     server: String,
     /// Id or name of the organization [default: the only one that the token belongs to]
-    #[arg(long, env = "PORTCULLIS_ORG", global = true)]
+    #[arg(long, env = "PORTCULLIS_ORG")]
     org: Option<String>,
     /// The file of the token [default: $PORTCULLIS_TOKEN, else portcullis-data/admin-token]
-    #[arg(long, env = "PORTCULLIS_TOKEN_FILE", value_name = "FILE", global = true)]
+    #[arg(long, env = "PORTCULLIS_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Print JSON.
-    #[arg(long, global = true)]
+    #[arg(long)]
     json: bool,
     /// Do not ask before a change that breaks callers.
-    #[arg(long, short = 'y', global = true)]
+    #[arg(long, short = 'y')]
     yes: bool,
     /// Do not wait until the gateways have applied a change.
-    #[arg(long, global = true)]
+    #[arg(long)]
     no_wait: bool,
 }
 
@@ -57,7 +57,8 @@ impl Remote {
         &self,
         command: impl AsyncFnOnce(&Api) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let api = Api::new(&self.server, self.token()?, self.org.clone(), !self.no_wait)?;
+        let api =
+            Api::new("--server", &self.server, self.token()?, self.org.clone(), !self.no_wait)?;
         block_on(command(&api))
     }
 
@@ -91,6 +92,8 @@ pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
 
 /// A connection to the admin API.
 pub(crate) struct Api {
+    /// The flag that names another server, for advice.
+    flag: &'static str,
     server: String,
     client: reqwest::Client,
     token: Zeroizing<String>,
@@ -101,6 +104,7 @@ pub(crate) struct Api {
 impl Api {
     /// A client of `server`; nothing is sent yet.
     pub(crate) fn new(
+        flag: &'static str,
         server: &str,
         token: Zeroizing<String>,
         org: Option<String>,
@@ -108,7 +112,7 @@ impl Api {
     ) -> anyhow::Result<Self> {
         let server = server.trim_end_matches('/').to_owned();
         if !server.strip_prefix("http://").is_some_and(config::is_authority) {
-            let message = format!("--server {server}: allowed: http://HOST:PORT");
+            let message = format!("{flag} {server}: allowed: http://HOST:PORT");
             return Err(Usage(message).into());
         }
         let client = reqwest::Client::builder()
@@ -117,7 +121,7 @@ impl Api {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .context("the HTTP client cannot be started")?;
-        Ok(Self { server, client, token, org, wait })
+        Ok(Self { flag, server, client, token, org, wait })
     }
 
     /// One call. Gives the status and the JSON body; `{}` where there is none.
@@ -136,8 +140,9 @@ impl Api {
             // The error would repeat the URL; the cause is what helps.
             let cause = error.without_url();
             anyhow!(
-                "{} cannot be reached: {cause}; is `portcullis up` running? --server names another",
-                self.server
+                "{} cannot be reached: {cause}; is `portcullis up` running? {} names another",
+                self.server,
+                self.flag
             )
         })?;
         let status = response.status().as_u16();
@@ -356,7 +361,7 @@ mod tests {
     fn the_server_must_be_an_http_authority() {
         for wrong in ["https://h:1", "http://h", "h:1", "http://h:1/path"] {
             let token = Zeroizing::new(String::new());
-            assert!(Api::new(wrong, token, None, true).is_err(), "{wrong}");
+            assert!(Api::new("--server", wrong, token, None, true).is_err(), "{wrong}");
         }
     }
 }

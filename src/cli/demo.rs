@@ -99,11 +99,11 @@ pub(super) async fn prepare(addresses: &Addresses, data: &Path) -> anyhow::Resul
     let token_file = data.join(DEMO_TOKEN);
     if !token_file.exists() {
         let operator = read_token(&data.join(OPERATOR_TOKEN))?;
-        let api = Api::new(&server, operator, None, true)?;
+        let api = Api::new("--control", &server, operator, None, true)?;
         make_organization(&api, &token_file).await?;
     }
     let token = read_token(&token_file)?;
-    let api = Api::new(&server, token, Some(DEMO.to_owned()), true)?;
+    let api = Api::new("--control", &server, token, Some(DEMO.to_owned()), true)?;
     let org = api.org_path().await?;
     let accounts = api.list(&format!("{org}/service-accounts?username={ACCOUNT}")).await?;
     let made = match accounts.first() {

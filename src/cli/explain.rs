@@ -9,9 +9,9 @@ use clap::Args;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::Negative;
 use super::api::{Api, Remote};
 use super::output::Output;
-use super::{Negative, Usage};
 use crate::files::read_token;
 
 /// Why is a request with this key allowed or refused?
@@ -169,8 +169,7 @@ impl Explain {
     ) -> anyhow::Result<()> {
         let token = read_token(&self.gateway_token_file)
             .context("the gateway's admin listener needs a token: --gateway-token-file")?;
-        let gateway = Api::new(&self.gateway, token, None, false)
-            .map_err(|_| Usage(format!("--gateway {}: allowed: http://HOST:PORT", self.gateway)))?;
+        let gateway = Api::new("--gateway", &self.gateway, token, None, false)?;
         let mut question = json!({
             "key_id": self.key_id,
             "method": self.method,
