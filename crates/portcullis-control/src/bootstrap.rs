@@ -48,17 +48,23 @@ pub enum BootstrapError {
     Store(String),
 }
 
+impl From<StoreError> for BootstrapError {
+    fn from(error: StoreError) -> BootstrapError {
+        BootstrapError::Store(error.to_string())
+    }
+}
+
 /// Fills the database if nothing was ever committed to it.
 pub(crate) async fn run(
     app: &App,
     deliver: impl FnOnce(&FirstTokens) -> std::io::Result<()> + Send,
 ) -> Result<Started, BootstrapError> {
     let now = app.now();
-    let mut unit = Unit::begin(&app.store, app.ledger.clone(), now).await.map_err(store)?;
-    if feed::find_head(unit.conn()).await.map_err(store)?.position.seq > 0 {
+    let mut unit = Unit::begin(&app.store, app.ledger.clone(), now).await?;
+    if feed::find_head(unit.conn()).await?.position.seq > 0 {
         return Ok(Started::Existing);
     }
-    records::publish_roles(&mut unit).await.map_err(store)?;
+    records::publish_roles(&mut unit).await?;
     let wanted = NewOrganization {
         name: "default".to_owned(),
         profile: Profile::Default,
@@ -67,14 +73,13 @@ pub(crate) async fn run(
         key_name: KeyName::parse("admin-token").expect("`admin-token` is a key name"),
     };
     let created = organizations::create(app, &mut unit, wanted, &Author::system()).await;
-    let CreatedOrganization { org, plain, .. } = created.map_err(|problem| problem_text(&problem))?;
+    let CreatedOrganization { org, plain, .. } =
+        created.map_err(|problem| problem_text(&problem))?;
     let operator = key::mint(&app.prefix, app.entropy.as_ref())?;
     let gateway = key::mint(&app.prefix, app.entropy.as_ref())?;
     for (purpose, plain) in [(Purpose::Operator, &operator), (Purpose::Gateway, &gateway)] {
         let secret = digest_of(app, plain, now);
-        installation::insert_key(unit.conn(), plain.id(), purpose, &secret, now)
-            .await
-            .map_err(store)?;
+        installation::insert_key(unit.conn(), plain.id(), purpose, &secret, now).await?;
     }
     let event = Event {
         org_id: org.id.clone(),
@@ -96,14 +101,10 @@ pub(crate) async fn run(
     let tokens = FirstTokens { admin: plain, operator, gateway };
     // Before the commit: tokens without a database are rubbish, a database without tokens is lost.
     deliver(&tokens).map_err(BootstrapError::Deliver)?;
-    unit.commit(event, app.entropy.as_ref()).await.map_err(store)?;
+    unit.commit(event, app.entropy.as_ref()).await?;
     Ok(Started::New)
 }
 
-fn store(error: StoreError) -> BootstrapError {
-    BootstrapError::Store(error.to_string())
-}
-
 fn problem_text(problem: &Problem) -> BootstrapError {
-    BootstrapError::Store(problem.internal.clone().unwrap_or_else(|| problem.detail.clone()))
+    BootstrapError::Store(problem.internal.as_deref().unwrap_or(&problem.detail).to_owned())
 }

@@ -19,9 +19,11 @@ use crate::store::{StoreError, accounts, users};
 /// Somebody whose credential was accepted.
 #[derive(Clone, Debug)]
 pub(crate) enum Caller {
-    Member(Member),
+    Member(Box<Member>),
     /// The installation operator: outside all organizations.
-    Operator { key_id: String },
+    Operator {
+        key_id: String,
+    },
 }
 
 /// A principal of an organization.
@@ -76,7 +78,7 @@ impl Caller {
 pub(crate) struct Refused {
     pub(crate) reason: &'static str,
     /// The organization and actor behind the key id, if it exists.
-    pub(crate) known: Option<(String, Actor)>,
+    pub(crate) known: Option<Box<(String, Actor)>>,
 }
 
 impl Refused {
@@ -92,7 +94,7 @@ impl Refused {
             key_id: Some(key.id.clone()),
             state: owner.state.as_str().to_owned(),
         };
-        Refused { reason, known: Some((key.org_id.clone(), actor)) }
+        Refused { reason, known: Some(Box::new((key.org_id.clone(), actor))) }
     }
 }
 
@@ -105,9 +107,9 @@ pub(crate) async fn verify(
 ) -> Result<Result<Caller, Refused>, StoreError> {
     let id = presented.id().to_string();
     let Some(key) = keys::find_by_id(conn, &id).await? else {
-        return verify_installation_key(conn, presented, peppers, Purpose::Operator)
-            .await
-            .map(|found| found.then(|| Caller::Operator { key_id: id }).ok_or(Refused::unknown()));
+        return verify_installation_key(conn, presented, peppers, Purpose::Operator).await.map(
+            |found| found.then_some(Caller::Operator { key_id: id }).ok_or(Refused::unknown()),
+        );
     };
     let owner = find_owner(conn, &key).await?;
     let refused = |reason| Ok(Err(Refused::of_key(&key, reason, &owner)));
@@ -140,7 +142,7 @@ pub(crate) async fn verify(
         .await?
         .narrowed(restriction_of(&key)?.unwrap_or_default());
     access.locate(conn, &org.id, &org.root_resource_id).await?;
-    Ok(Ok(Caller::Member(Member {
+    Ok(Ok(Caller::Member(Box::new(Member {
         kind: owner.kind,
         id: key.owner_id.clone(),
         name: owner.name,
@@ -148,7 +150,7 @@ pub(crate) async fn verify(
         key_id: key.id,
         generation: key.generation,
         access,
-    })))
+    }))))
 }
 
 /// Whether this is the installation's key for the purpose. Hashes once, whatever is found.

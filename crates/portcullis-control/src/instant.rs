@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn what_is_no_instant_or_outside_the_calendar_is_refused() {
-        for text in ["", "tomorrow", "2026-11-22", "1969-12-31T23:59:59Z", "10000-01-01T00:00:00Z"] {
+        for text in ["", "tomorrow", "2026-11-22", "1969-12-31T23:59:59Z", "10000-01-01T00:00:00Z"]
+        {
             assert_eq!(Stamp::parse(text), None, "{text}");
         }
     }

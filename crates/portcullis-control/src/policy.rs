@@ -250,10 +250,7 @@ impl Profile {
                 key_ops: BTreeSet::from([KeyOp::Toggle, KeyOp::Rotate, KeyOp::Delete]),
                 inheritance: Inheritance::Union,
                 sa_warn_roles: text("admin"),
-                session_token_mode: BTreeMap::from([(
-                    "workspace".to_owned(),
-                    TokenMode::Detached,
-                )]),
+                session_token_mode: BTreeMap::from([("workspace".to_owned(), TokenMode::Detached)]),
                 sa_interactive_login: true,
                 key_render: KeyRender::Zenpro,
                 ..base

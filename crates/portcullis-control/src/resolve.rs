@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 
 use crate::policy::OrgPolicy;
+use crate::store::StoreError;
 use crate::store::bindings::{self, BindingRow};
 use crate::store::resources::{self, ResourceRow};
-use crate::store::StoreError;
 
 /// What a key is narrowed to; each member narrows if present.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -213,7 +213,12 @@ enum Reach {
 }
 
 /// What a gateway does: the first point on the way to the root decides.
-fn roles_at<'p>(points: &'p [Point], paths: &Paths, resource_id: &str, reach: Reach) -> &'p [String] {
+fn roles_at<'p>(
+    points: &'p [Point],
+    paths: &Paths,
+    resource_id: &str,
+    reach: Reach,
+) -> &'p [String] {
     for level in paths.up(resource_id) {
         if let Some(point) = points.iter().find(|point| point.at == level) {
             let itself = level == resource_id && reach == Reach::Itself;
@@ -224,11 +229,7 @@ fn roles_at<'p>(points: &'p [Point], paths: &Paths, resource_id: &str, reach: Re
 }
 
 /// The points of one subject's bindings.
-pub(crate) fn resolved(
-    bindings: &[BindingRow],
-    paths: &Paths,
-    policy: &OrgPolicy,
-) -> Vec<Point> {
+pub(crate) fn resolved(bindings: &[BindingRow], paths: &Paths, policy: &OrgPolicy) -> Vec<Point> {
     let counted = bindings.iter().filter(|binding| !is_forbidden(binding, policy));
     let bound: Vec<BoundRole<'_>> = counted.filter_map(bound_role).collect();
     let owned = |ids: Vec<&str>| ids.into_iter().map(str::to_owned).collect();
@@ -262,17 +263,15 @@ pub(crate) fn bound_role(binding: &BindingRow) -> Option<BoundRole<'_>> {
 /// The points as gateways get them: places by name, roles by reference.
 pub(crate) fn point_records(points: &[Point], paths: &Paths) -> Vec<PointRecord> {
     let named = |roles: &[String]| roles.iter().map(|role| format!("@{role}")).collect();
-    points
+    let mut records: Vec<PointRecord> = points
         .iter()
         .filter_map(|point| {
             let place = paths.find(&point.at)?.place();
-            Some(PointRecord {
-                at: place,
-                self_: named(&point.self_),
-                below: named(&point.below),
-            })
+            Some(PointRecord { at: place, self_: named(&point.self_), below: named(&point.below) })
         })
-        .collect()
+        .collect();
+    records.sort_by(|one, other| one.at.cmp(&other.at));
+    records
 }
 
 /// All patterns of some roles. A role that does not exist grants nothing.

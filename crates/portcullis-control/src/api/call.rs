@@ -8,10 +8,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use axum::RequestExt as _;
 use axum::body::Body;
 use axum::extract::{FromRequest, Query as QueryPairs, RawPathParams, Request};
 use axum::http::{HeaderMap, Method, Uri, header};
-use axum::RequestExt as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::{BodyExt as _, Limited};
@@ -135,8 +135,8 @@ impl Call {
     /// The parameters of the query.
     pub(crate) fn query(&self) -> Result<Query, Problem> {
         let pairs = QueryPairs::<Vec<(String, String)>>::try_from_uri(&self.uri);
-        let pairs = pairs
-            .map_err(|_| Problem::new(Code::MalformedRequest, "The query cannot be read."))?;
+        let pairs =
+            pairs.map_err(|_| Problem::new(Code::MalformedRequest, "The query cannot be read."))?;
         Ok(Query::new(pairs.0))
     }
 
@@ -202,8 +202,7 @@ impl Call {
     pub(crate) async fn identify(self) -> Result<Identified, Problem> {
         let presented = self.credential()?;
         let mut view = self.app.store.view().await?;
-        let verdict =
-            caller::verify(view.conn(), &presented, &self.app.peppers, self.now).await?;
+        let verdict = caller::verify(view.conn(), &presented, &self.app.peppers, self.now).await?;
         match verdict {
             Ok(caller) => Ok(Identified { call: self, caller, presented }),
             Err(refused) => Err(self.refused(refused)),
@@ -213,7 +212,7 @@ impl Call {
     /// All refusals look the same; the audit log gets the reason.
     fn refused(&self, refused: Refused) -> Problem {
         let Refused { reason, known } = refused;
-        if let Some((org_id, actor)) = known {
+        if let Some((org_id, actor)) = known.map(|known| *known) {
             let key_id = actor.key_id.clone().unwrap_or_default();
             let target = Target { kind: "api_key", id: key_id, name: String::new() };
             let action = "credential.denied".to_owned();
@@ -393,7 +392,9 @@ impl Admitted {
                 check(member, self.need)?;
                 Some(member.org.clone())
             }
-            (Some(org), Caller::Operator { .. }) => organizations::find(unit.conn(), &org.id).await?,
+            (Some(org), Caller::Operator { .. }) => {
+                organizations::find(unit.conn(), &org.id).await?
+            }
         };
         Ok(Work { app, unit, caller, org, origin: self.call.framed.origin.clone(), now })
     }

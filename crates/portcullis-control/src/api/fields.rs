@@ -26,7 +26,8 @@ impl Faults {
     fn below(self, parent: &str) -> impl Iterator<Item = FieldFault> + use<> {
         let parent = parent.to_owned();
         self.0.into_iter().map(move |mut fault| {
-            let joint = if fault.field.is_empty() || fault.field.starts_with('[') { "" } else { "." };
+            let joint =
+                if fault.field.is_empty() || fault.field.starts_with('[') { "" } else { "." };
             fault.field = format!("{parent}{joint}{}", fault.field);
             fault
         })
@@ -72,14 +73,14 @@ impl Fields {
     pub(crate) fn required<T>(
         &mut self,
         name: &'static str,
-        read: impl FnOnce(Value) -> Result<T, Faults>,
+        read: impl FnOnce(&Value) -> Result<T, Faults>,
     ) -> Field<T> {
         match self.members.remove(name) {
             None | Some(Value::Null) => {
                 self.fault(name, FieldCode::Required, "it must be given");
                 Field(None)
             }
-            Some(value) => self.read(name, value, read),
+            Some(value) => self.read(name, &value, read),
         }
     }
 
@@ -87,11 +88,11 @@ impl Fields {
     pub(crate) fn optional<T>(
         &mut self,
         name: &'static str,
-        read: impl FnOnce(Value) -> Result<T, Faults>,
+        read: impl FnOnce(&Value) -> Result<T, Faults>,
     ) -> Field<Option<T>> {
         match self.members.remove(name) {
             None | Some(Value::Null) => Field(Some(None)),
-            Some(value) => Field(self.read(name, value, read).0.map(Some)),
+            Some(value) => Field(self.read(name, &value, read).0.map(Some)),
         }
     }
 
@@ -99,7 +100,7 @@ impl Fields {
     pub(crate) fn patched<T>(
         &mut self,
         name: &'static str,
-        read: impl FnOnce(Value) -> Result<T, Faults>,
+        read: impl FnOnce(&Value) -> Result<T, Faults>,
     ) -> Field<Option<T>> {
         match self.members.remove(name) {
             None => Field(Some(None)),
@@ -107,7 +108,7 @@ impl Fields {
                 self.fault(name, FieldCode::BadFormat, "it cannot be cleared");
                 Field(None)
             }
-            Some(value) => Field(self.read(name, value, read).0.map(Some)),
+            Some(value) => Field(self.read(name, &value, read).0.map(Some)),
         }
     }
 
@@ -115,12 +116,12 @@ impl Fields {
     pub(crate) fn clearable<T>(
         &mut self,
         name: &'static str,
-        read: impl FnOnce(Value) -> Result<T, Faults>,
+        read: impl FnOnce(&Value) -> Result<T, Faults>,
     ) -> Field<Option<Option<T>>> {
         match self.members.remove(name) {
             None => Field(Some(None)),
             Some(Value::Null) => Field(Some(Some(None))),
-            Some(value) => Field(self.read(name, value, read).0.map(|value| Some(Some(value)))),
+            Some(value) => Field(self.read(name, &value, read).0.map(|value| Some(Some(value)))),
         }
     }
 
@@ -149,8 +150,8 @@ impl Fields {
     fn read<T>(
         &mut self,
         name: &'static str,
-        value: Value,
-        read: impl FnOnce(Value) -> Result<T, Faults>,
+        value: &Value,
+        read: impl FnOnce(&Value) -> Result<T, Faults>,
     ) -> Field<T> {
         match read(value) {
             Ok(value) => Field(Some(value)),
@@ -165,9 +166,9 @@ impl Fields {
 /// An object inside a body.
 pub(crate) fn object<T>(
     read: impl FnOnce(Fields) -> Result<T, Faults>,
-) -> impl FnOnce(Value) -> Result<T, Faults> {
+) -> impl FnOnce(&Value) -> Result<T, Faults> {
     move |value| match value {
-        Value::Object(members) => read(Fields::new(members)),
+        Value::Object(members) => read(Fields::new(members.clone())),
         _ => Err(Faults::format("an object is wanted")),
     }
 }
@@ -175,8 +176,8 @@ pub(crate) fn object<T>(
 /// A list with a number of items in `range`.
 pub(crate) fn list<T>(
     range: std::ops::RangeInclusive<usize>,
-    read: impl Fn(Value) -> Result<T, Faults>,
-) -> impl FnOnce(Value) -> Result<Vec<T>, Faults> {
+    read: impl Fn(&Value) -> Result<T, Faults>,
+) -> impl FnOnce(&Value) -> Result<Vec<T>, Faults> {
     move |value| {
         let Value::Array(items) = value else {
             return Err(Faults::format("a list is wanted"));
@@ -189,7 +190,7 @@ pub(crate) fn list<T>(
             ));
         }
         let (mut values, mut faults) = (Vec::with_capacity(items.len()), Vec::new());
-        for (index, item) in items.into_iter().enumerate() {
+        for (index, item) in items.iter().enumerate() {
             match read(item) {
                 Ok(value) => values.push(value),
                 Err(found) => faults.extend(found.below(&format!("[{index}]"))),
@@ -200,7 +201,7 @@ pub(crate) fn list<T>(
 }
 
 /// Text of up to `max` bytes without control characters, except line breaks and tabs.
-pub(crate) fn text(max: usize) -> impl Fn(Value) -> Result<String, Faults> {
+pub(crate) fn text(max: usize) -> impl Fn(&Value) -> Result<String, Faults> {
     move |value| {
         let Value::String(text) = value else {
             return Err(Faults::format("text is wanted"));
@@ -212,19 +213,19 @@ pub(crate) fn text(max: usize) -> impl Fn(Value) -> Result<String, Faults> {
         if text.chars().any(control) {
             return Err(Faults::format("control characters are not allowed"));
         }
-        Ok(text)
+        Ok(text.clone())
     }
 }
 
 /// A name of core's kind, such as a username.
 pub(crate) fn name<T>(
     parse: impl Fn(&str) -> Result<T, NameFault>,
-) -> impl FnOnce(Value) -> Result<T, Faults> {
+) -> impl FnOnce(&Value) -> Result<T, Faults> {
     move |value| {
         let Value::String(text) = value else {
             return Err(Faults::format("text is wanted"));
         };
-        parse(&text).map_err(|fault| match fault {
+        parse(text).map_err(|fault| match fault {
             NameFault::Empty | NameFault::TooLong(_) => Faults::one(FieldCode::OutOfRange, fault),
             NameFault::Edges | NameFault::Forbidden(_) => Faults::format(fault),
         })
@@ -232,21 +233,21 @@ pub(crate) fn name<T>(
 }
 
 /// An id, as we give them: looked up later, so only its length is checked.
-pub(crate) fn id(value: Value) -> Result<String, Faults> {
+pub(crate) fn id(value: &Value) -> Result<String, Faults> {
     match value {
-        Value::String(text) if (1..=64).contains(&text.len()) => Ok(text),
+        Value::String(text) if (1..=64).contains(&text.len()) => Ok(text.clone()),
         _ => Err(Faults::format("an id is wanted")),
     }
 }
 
-pub(crate) fn boolean(value: Value) -> Result<bool, Faults> {
+pub(crate) fn boolean(value: &Value) -> Result<bool, Faults> {
     value.as_bool().ok_or_else(|| Faults::format("true or false is wanted"))
 }
 
 /// An integer in `range`.
 pub(crate) fn integer(
     range: std::ops::RangeInclusive<u64>,
-) -> impl FnOnce(Value) -> Result<u64, Faults> {
+) -> impl FnOnce(&Value) -> Result<u64, Faults> {
     move |value| {
         let (least, most) = (range.start(), range.end());
         let allowed = format!("an integer from {least} to {most} is wanted");
@@ -259,7 +260,7 @@ pub(crate) fn integer(
 }
 
 /// An instant in RFC 3339.
-pub(crate) fn instant(value: Value) -> Result<WallMs, Faults> {
+pub(crate) fn instant(value: &Value) -> Result<WallMs, Faults> {
     value
         .as_str()
         .and_then(Stamp::parse)
@@ -270,7 +271,7 @@ pub(crate) fn instant(value: Value) -> Result<WallMs, Faults> {
 /// One of some words.
 pub(crate) fn one_of(
     words: &'static [&'static str],
-) -> impl FnOnce(Value) -> Result<&'static str, Faults> {
+) -> impl FnOnce(&Value) -> Result<&'static str, Faults> {
     move |value| {
         words
             .iter()
@@ -281,12 +282,12 @@ pub(crate) fn one_of(
 }
 
 /// A permission or a pattern of them.
-pub(crate) fn pattern(value: Value) -> Result<String, Faults> {
+pub(crate) fn pattern(value: &Value) -> Result<String, Faults> {
     let Value::String(text) = value else {
         return Err(Faults::format("a permission such as cluster:read is wanted"));
     };
     match text.parse::<Pattern>() {
-        Ok(_) => Ok(text),
+        Ok(_) => Ok(text.clone()),
         Err(fault) => Err(Faults::format(fault)),
     }
 }
@@ -317,7 +318,7 @@ impl Query {
     pub(crate) fn read<T>(
         &mut self,
         name: &'static str,
-        read: impl FnOnce(Value) -> Result<T, Faults>,
+        read: impl FnOnce(&Value) -> Result<T, Faults>,
     ) -> Option<T> {
         let text = self.pairs.remove(name)?;
         let value = match text.as_str() {
@@ -328,7 +329,7 @@ impl Query {
                 Err(_) => Value::String(text),
             },
         };
-        match read(value) {
+        match read(&value) {
             Ok(value) => Some(value),
             Err(faults) => {
                 self.faults.extend(faults.below(name));

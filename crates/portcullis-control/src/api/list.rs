@@ -53,27 +53,26 @@ impl List {
         Ok(())
     }
 
-    /// The page. `rows` may hold one more than the page; `place` says where a row stands.
+    /// The page of the rows found, which may be one more than the page, and their total; `place` says where a row stands.
     pub(crate) fn page<T>(
         &self,
         call: &Call,
-        rows: Vec<T>,
-        total: Option<i64>,
+        found: (Vec<T>, Option<i64>),
         place: impl Fn(&T) -> (i64, &str),
         show: impl Fn(&T) -> Result<Value, Problem>,
     ) -> Result<Response, Problem> {
-        self.sparse_page(call, rows, total, place, |row| show(row).map(Some))
+        self.sparse_page(call, found, place, |row| show(row).map(Some))
     }
 
     /// The same, where some rows are not shown: their places count towards the page.
     pub(crate) fn sparse_page<T>(
         &self,
         call: &Call,
-        mut rows: Vec<T>,
-        total: Option<i64>,
+        found: (Vec<T>, Option<i64>),
         place: impl Fn(&T) -> (i64, &str),
         show: impl Fn(&T) -> Result<Option<Value>, Problem>,
     ) -> Result<Response, Problem> {
+        let (mut rows, total) = found;
         let more = rows.len() > self.page_size;
         rows.truncate(self.page_size);
         let next_cursor = match rows.last() {

@@ -11,7 +11,7 @@ pub(crate) mod reply;
 mod v1;
 pub(crate) mod views;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
@@ -283,8 +283,13 @@ async fn audit_denial(app: &App, framed: &Framed, problem: &Problem) {
 /// Refused credentials of known keys: audited at most once per key, reason and minute, so that a
 /// stranger who knows a key id cannot fill the disk.
 #[derive(Default)]
-struct Refusals {
-    seen: Mutex<(u64, HashMap<(String, &'static str), ()>)>,
+struct Refusals(Mutex<RefusedLately>);
+
+/// What was refused within one minute of the wall clock.
+#[derive(Default)]
+struct RefusedLately {
+    minute: u64,
+    keys: HashSet<(String, &'static str)>,
 }
 
 impl Refusals {
@@ -293,10 +298,10 @@ impl Refusals {
 
     async fn is_first(&self, key_id: String, reason: &'static str, now: WallMs) -> bool {
         let minute = now.0 / 60_000;
-        let mut seen = self.seen.lock().await;
-        if seen.0 != minute {
-            *seen = (minute, HashMap::new());
+        let mut lately = self.0.lock().await;
+        if lately.minute != minute {
+            *lately = RefusedLately { minute, keys: HashSet::new() };
         }
-        seen.1.len() < Self::MOST && seen.1.insert((key_id, reason), ()).is_none()
+        lately.keys.len() < Self::MOST && lately.keys.insert((key_id, reason))
     }
 }

@@ -91,6 +91,7 @@ pub(crate) struct FieldFault {
 }
 
 impl FieldFault {
+    #[expect(clippy::needless_pass_by_value, reason = "literals, errors and texts read alike")]
     pub(crate) fn new(field: &str, code: FieldCode, detail: impl ToString) -> FieldFault {
         FieldFault { field: field.to_owned(), code, detail: detail.to_string() }
     }
@@ -102,15 +103,16 @@ pub(crate) struct Problem {
     pub(crate) code: Code,
     pub(crate) detail: String,
     pub(crate) errors: Vec<FieldFault>,
-    pub(crate) required_permission: Option<String>,
-    pub(crate) resource_id: Option<String>,
+    pub(crate) required_permission: Option<&'static str>,
+    pub(crate) resource_id: Option<Box<str>>,
     /// For `Allow`.
     pub(crate) allow: Option<&'static str>,
     /// For our log; never for the caller.
-    pub(crate) internal: Option<String>,
+    pub(crate) internal: Option<Box<str>>,
 }
 
 impl Problem {
+    #[expect(clippy::needless_pass_by_value, reason = "literals, errors and texts read alike")]
     pub(crate) fn new(code: Code, detail: impl ToString) -> Problem {
         Problem {
             code,
@@ -133,9 +135,9 @@ impl Problem {
         Problem { allow: Some(allow), ..Problem::new(Code::MethodNotAllowed, detail) }
     }
 
-    pub(crate) fn permission_denied(permission: &str) -> Problem {
+    pub(crate) fn permission_denied(permission: &'static str) -> Problem {
         Problem {
-            required_permission: Some(permission.to_owned()),
+            required_permission: Some(permission),
             ..Problem::new(Code::PermissionDenied, format!("This needs {permission}."))
         }
     }
@@ -199,14 +201,17 @@ impl From<StoreError> for Problem {
                 (Code::Internal, "Nothing was changed; the request id leads to our log.")
             }
         };
-        Problem { internal: Some(error.to_string()), ..Problem::new(code, detail) }
+        Problem { internal: Some(error.to_string().into()), ..Problem::new(code, detail) }
     }
 }
 
 impl From<EntropyFailure> for Problem {
     fn from(error: EntropyFailure) -> Problem {
         let detail = "No random numbers: nothing was changed; the same call may work later.";
-        Problem { internal: Some(error.to_string()), ..Problem::new(Code::Unavailable, detail) }
+        Problem {
+            internal: Some(error.to_string().into()),
+            ..Problem::new(Code::Unavailable, detail)
+        }
     }
 }
 

@@ -173,8 +173,7 @@ impl Change {
         let role = BuiltinRole::find(role_id);
         let role = role.ok_or_else(|| unknown_reference(&format!("{field}role_id")))?;
         let resource = resources::find(work.unit.conn(), &org.id, resource_id).await?;
-        let resource =
-            resource.ok_or_else(|| unknown_reference(&format!("{field}resource_id")))?;
+        let resource = resource.ok_or_else(|| unknown_reference(&format!("{field}resource_id")))?;
         if !role.binding_kinds.contains(&resource.kind.as_str()) {
             let detail = format!("{} can be bound on: {}", role.id, role.binding_kinds.join(", "));
             return Err(Problem::field(&format!("{field}role_id"), FieldCode::Policy, detail));

@@ -1,15 +1,14 @@
 //! Why something is allowed or refused: the same resolution as everywhere, with its steps. It only
 //! reads.
 
-use portcullis_core::access::{contributing, Permission};
+use portcullis_core::access::{Permission, contributing};
 use portcullis_core::account::{AccountState, Expiry, KeyState};
-use portcullis_core::key::ParsedKey;
+use portcullis_core::key::{ParsedKey, PepperRing};
 use portcullis_core::time::WallMs;
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 
 use super::Problem;
-use crate::api::App;
 use crate::caller::{self, SecretMatch};
 use crate::instant::{Stamp, wall};
 use crate::resolve::{Access, Restriction, bound_role, is_forbidden};
@@ -39,12 +38,14 @@ pub(crate) async fn explain(
     access.locate(conn, &org.id, resource_id).await?;
     let unrestricted = access.permission_texts(resource_id);
     let access = access.narrowed(restriction.unwrap_or_default());
-    let permissions =
-        if in_force { access.permission_texts(resource_id) } else { Vec::new() };
+    let permissions = if in_force { access.permission_texts(resource_id) } else { Vec::new() };
     let allowed = permission.map(|needed| in_force && access.permits(needed, resource_id));
 
-    let all = bindings::list_of_subject(conn, subject_id).await?;
     let path: Vec<&str> = access.paths.up(resource_id).collect();
+    let distance = |row: &BindingRow| path.iter().position(|up| *up == row.resource_id);
+    let mut all = bindings::list_of_subject(conn, subject_id).await?;
+    all.retain(|row| distance(row).is_some());
+    all.sort_by_key(distance);
     let counted: Vec<_> =
         all.iter().filter(|row| !is_forbidden(row, &org.policy)).filter_map(bound_role).collect();
     let chosen = contributing(org.policy.inheritance, &counted, &access.paths, resource_id);
@@ -66,7 +67,6 @@ pub(crate) async fn explain(
     };
     let contributions: Vec<Value> = all
         .iter()
-        .filter(|row| path.contains(&row.resource_id.as_str()))
         .map(|row| {
             let excluded = excluded(row);
             json!({
@@ -89,17 +89,24 @@ pub(crate) async fn explain(
     Ok(body)
 }
 
-/// The checks a key passes, or where it fails. `presented` is absent if only the id was given.
+/// A key that is said not to work.
+pub(crate) struct Suspect<'a> {
+    pub(crate) org: &'a OrganizationRow,
+    pub(crate) key: &'a KeyRow,
+    /// Absent if only the id was given.
+    pub(crate) presented: Option<&'a ParsedKey>,
+}
+
+/// The checks a key passes, or where it fails.
 pub(crate) async fn diagnose(
     conn: &mut SqliteConnection,
-    app: &App,
-    org: &OrganizationRow,
-    key: &KeyRow,
-    presented: Option<&ParsedKey>,
+    suspect: Suspect<'_>,
+    peppers: &PepperRing,
     now: WallMs,
 ) -> Result<Value, Problem> {
+    let Suspect { org, key, presented } = suspect;
     let owner = caller::find_owner(conn, key).await?;
-    let secret = presented.map(|presented| caller::secret_of(key, presented, &app.peppers, now));
+    let secret = presented.map(|presented| caller::secret_of(key, presented, peppers, now));
     let mut checks = Vec::new();
     let mut reason: Option<&'static str> = None;
     let mut check = |name: &str, fault: Option<&'static str>, detail: String| {

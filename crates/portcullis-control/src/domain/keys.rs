@@ -8,7 +8,8 @@ use portcullis_core::account::{
 use portcullis_core::key::{self, KeyId, PlainKey};
 use portcullis_core::time::WallMs;
 
-use super::{Code, Problem, new_id, records};
+use super::{Author, Code, Problem, new_id, records};
+use crate::api::App;
 use crate::api::call::{Work, unknown_reference};
 use crate::api::problem::FieldCode;
 use crate::instant::{column, wall};
@@ -17,7 +18,6 @@ use crate::resolve::{Access, Restriction};
 use crate::store::accounts::AccountRow;
 use crate::store::keys::{self, KeyRow, Secret};
 use crate::store::resources;
-use crate::api::App;
 
 /// When a new key is to end.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -40,11 +40,12 @@ pub(crate) struct NewKey {
     pub(crate) restriction: Option<Restriction>,
 }
 
-/// Who will own a key.
+/// Who will own a key, and who made it.
 pub(crate) struct Owner<'a> {
     pub(crate) kind: &'static str,
     pub(crate) id: &'a str,
     pub(crate) org_id: &'a str,
+    pub(crate) author: &'a Author,
 }
 
 /// Creates a key of a service account. `field` is what its fields are called in the body.
@@ -56,9 +57,7 @@ pub(crate) async fn create(
 ) -> Result<(KeyRow, PlainKey), Problem> {
     let org = work.org()?.clone();
     let expiry = settle_expiry(&org.policy, wanted.expiry, work.now)
-        .map_err(|(code, detail)| {
-            Problem::field(&format!("{field}expires_at"), code, detail)
-        })?;
+        .map_err(|(code, detail)| Problem::field(&format!("{field}expires_at"), code, detail))?;
     check_restriction(work, wanted.restriction.as_ref(), field).await?;
     refuse_escalation(work, &account.id).await?;
     match account.state()? {
@@ -80,9 +79,10 @@ pub(crate) async fn create(
             return Err(Problem::new(Code::KeyLimitReached, detail));
         }
     }
-    let owner = Owner { kind: "service_account", id: &account.id, org_id: &org.id };
-    let author = work.caller.author().to_column();
-    let (row, plain) = mint_row(&work.app, work.now, &owner, &wanted, expiry, author)?;
+    let author = work.caller.author();
+    let owner =
+        Owner { kind: "service_account", id: &account.id, org_id: &org.id, author: &author };
+    let (row, plain) = mint_row(&work.app, work.now, &owner, &wanted, expiry)?;
     keys::insert(work.unit.conn(), &row).await?;
     records::publish_key(&mut work.unit, &row).await?;
     Ok((row, plain))
@@ -95,7 +95,6 @@ pub(crate) fn mint_row(
     owner: &Owner<'_>,
     wanted: &NewKey,
     expiry: Expiry,
-    author: String,
 ) -> Result<(KeyRow, PlainKey), Problem> {
     let plain = key::mint(&app.prefix, app.entropy.as_ref())?;
     let secret = digest_of(app, &plain, now);
@@ -123,7 +122,7 @@ pub(crate) fn mint_row(
         previous_created_ms: None,
         retained_until_ms: None,
         restriction,
-        created_by: author,
+        created_by: owner.author.to_column(),
         created_ms: column(now),
         updated_ms: column(now),
         last_used_ms: None,
@@ -249,9 +248,9 @@ pub(crate) async fn patch(
         let wish = at.map_or(ExpiryWish::Never, ExpiryWish::At);
         let expiry = settle_expiry(&policy, wish, work.now)
             .map_err(|(code, detail)| Problem::field("expires_at", code, detail))?;
-        let changed = secrets_of(row).with_expiry(expiry, work.now).map_err(|past| {
-            Problem::field("expires_at", FieldCode::OutOfRange, past)
-        })?;
+        let changed = secrets_of(row)
+            .with_expiry(expiry, work.now)
+            .map_err(|past| Problem::field("expires_at", FieldCode::OutOfRange, past))?;
         keep_secrets(row, &changed);
     }
     keys::update(work.unit.conn(), row, work.now).await?;
@@ -449,9 +448,8 @@ mod tests {
             ..OrgPolicy::default()
         };
         let at = |ms| Expiry::At(WallMs(ms));
-        let code = |policy: &OrgPolicy, wish| {
-            settle_expiry(policy, wish, NOW).map_err(|(code, _)| code)
-        };
+        let code =
+            |policy: &OrgPolicy, wish| settle_expiry(policy, wish, NOW).map_err(|(code, _)| code);
         assert_eq!(code(&free, ExpiryWish::Default), Ok(Expiry::Never));
         assert_eq!(code(&free, ExpiryWish::Ttl(1)), Ok(at(1_001_000)));
         assert_eq!(code(&free, ExpiryWish::At(NOW)), Err(FieldCode::OutOfRange));

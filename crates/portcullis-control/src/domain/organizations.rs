@@ -3,7 +3,6 @@
 use portcullis_core::account::{Expiry, KeyName, Username};
 use portcullis_core::key::PlainKey;
 
-use super::bindings::Subject;
 use super::keys::{ExpiryWish, NewKey, Owner, mint_row};
 use super::{Author, Problem, new_id, records};
 use crate::api::App;
@@ -100,9 +99,8 @@ pub(crate) async fn create(
         active: true,
         restriction: None,
     };
-    let key_owner = Owner { kind: "user", id: &owner.id, org_id: &org.id };
-    let (key, plain) =
-        mint_row(app, now, &key_owner, &wanted_key, Expiry::Never, author.to_column())?;
+    let key_owner = Owner { kind: "user", id: &owner.id, org_id: &org.id, author };
+    let (key, plain) = mint_row(app, now, &key_owner, &wanted_key, Expiry::Never)?;
 
     organizations::insert(unit.conn(), &org).await?;
     resources::insert(unit.conn(), &root).await?;
@@ -110,8 +108,7 @@ pub(crate) async fn create(
     bindings::insert(unit.conn(), &binding).await?;
     keys::insert(unit.conn(), &key).await?;
     records::publish_organization(unit, &org).await?;
-    let Subject { kind, id } = Subject { kind: "user".to_owned(), id: owner.id.clone() };
-    records::publish_subject(unit, &org.id, &kind, &id, &org.policy).await?;
+    records::publish_user(unit, &owner, &org.policy).await?;
     records::publish_key(unit, &key).await?;
     Ok(CreatedOrganization { org, owner, key, plain })
 }
@@ -122,8 +119,7 @@ pub(crate) async fn set_suspended(
     org: &mut OrganizationRow,
     suspended: bool,
 ) -> Result<bool, Problem> {
-    let state =
-        if suspended { OrganizationRow::SUSPENDED } else { OrganizationRow::ACTIVE };
+    let state = if suspended { OrganizationRow::SUSPENDED } else { OrganizationRow::ACTIVE };
     if org.state == state {
         return Ok(false);
     }

@@ -4,7 +4,7 @@
 use portcullis_core::access::BUILTIN_ROLES;
 use portcullis_core::account::{AccountState, KeyState, OrgState as OrgStateName};
 use portcullis_core::feed::{
-    AccountRecord, Alg, DigestRecord, Kind, KeyRecord, OrgRecord, OrgState, PreviousRecord,
+    AccountRecord, Alg, DigestRecord, KeyRecord, Kind, OrgRecord, OrgState, PreviousRecord,
     ResourceRecord, RestrictRecord, RoleRecord, State,
 };
 use serde::Serialize;
@@ -47,10 +47,7 @@ pub(crate) async fn publish_organization(
 }
 
 /// The root has no record: gateways call it `org`.
-pub(crate) async fn publish_resource(
-    unit: &mut Unit,
-    row: &ResourceRow,
-) -> Result<(), StoreError> {
+pub(crate) async fn publish_resource(unit: &mut Unit, row: &ResourceRow) -> Result<(), StoreError> {
     let Some(parent_id) = &row.parent_id else { return Ok(()) };
     let parent = resources::find(unit.conn(), &row.org_id, parent_id)
         .await?

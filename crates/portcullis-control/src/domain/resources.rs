@@ -8,9 +8,9 @@ use super::{Code, Problem, new_id, records};
 use crate::api::call::{Work, unknown_reference};
 use crate::instant::column;
 use crate::resolve::{Access, permissions_of};
+use crate::store::bindings;
 use crate::store::keys as key_rows;
 use crate::store::resources::{self, ResourceRow};
-use crate::store::bindings;
 
 /// Kinds of resource that can be created; the root's kind is `organization`.
 pub(crate) const KINDS: &[&str] = &["cluster", "custom", "project", "workspace"];
@@ -27,7 +27,8 @@ pub(crate) struct NewResource {
 
 /// Whether a text can be a `ref`: what fits into a path segment as it is.
 pub(crate) fn is_ref(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'-');
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'-');
     (1..=128).contains(&text.len()) && text.bytes().all(plain) && text != "." && text != ".."
 }
 
@@ -130,7 +131,8 @@ async fn move_below(
     for up in &above {
         for (_, subject_id) in bindings::list_subjects_below(work.unit.conn(), &up.id).await? {
             if !gainers.iter().any(|(id, _)| *id == subject_id) {
-                let mut access = Access::of_subject(work.unit.conn(), &subject_id, &org.policy).await?;
+                let mut access =
+                    Access::of_subject(work.unit.conn(), &subject_id, &org.policy).await?;
                 access.locate(work.unit.conn(), &org.id, &row.id).await?;
                 gainers.push((subject_id, access.roles_at(&row.id).to_vec()));
             }

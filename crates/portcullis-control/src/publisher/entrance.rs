@@ -16,7 +16,8 @@ pub(super) struct Gateway {
 
 /// Checks token, protocol and id, and registers the gateway.
 pub(super) async fn admit(app: &App, headers: &HeaderMap) -> Result<Gateway, Response> {
-    let id = authenticate(app, headers).await.map_err(axum::response::IntoResponse::into_response)?;
+    let id =
+        authenticate(app, headers).await.map_err(axum::response::IntoResponse::into_response)?;
     if headers.get("portcullis-feed").is_none_or(|version| version != "1") {
         let allowed = "This is version 1 of the feed: send Portcullis-Feed: 1.";
         return Err((StatusCode::NOT_ACCEPTABLE, allowed).into_response());

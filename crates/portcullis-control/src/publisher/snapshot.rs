@@ -49,7 +49,8 @@ pub(super) async fn send(State(app): State<App>, headers: HeaderMap) -> Response
         Err(error) => return Problem::from(error).into_response(),
     };
     let tag = format!("\"{}-{}\"", head.position.epoch, head.position.seq);
-    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|it| it.as_bytes() == tag.as_bytes());
+    let known =
+        headers.get(header::IF_NONE_MATCH).is_some_and(|it| it.as_bytes() == tag.as_bytes());
     if known {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
     }
@@ -102,7 +103,10 @@ impl Dump {
     async fn next(mut self) -> Result<Option<(Bytes, Dump)>, io::Error> {
         let now = self.app.clock.now().mono;
         if Duration::from_nanos(now.since(self.started)) > LONGEST {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the snapshot was read too slowly"));
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the snapshot was read too slowly",
+            ));
         }
         if self.app.publisher.end().is_cancelled()
             || !self.app.publisher.told(&self.gateway_id).await

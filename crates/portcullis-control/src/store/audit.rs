@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::StoreError;
-use super::page::Order;
+use super::page::{Order, Slice};
 use crate::domain::new_id;
 use crate::instant::column;
 
@@ -238,35 +238,32 @@ pub(crate) struct AuditFilter {
     pub(crate) ip: Option<String>,
 }
 
-/// Up to `limit` events in the order of `seq`, from `from_seq` (exclusive) on.
+/// One page of the events that pass the filter, in the order of `seq`, and if asked their number.
 pub(crate) async fn list(
     conn: &mut SqliteConnection,
     org_id: &str,
     filter: &AuditFilter,
-    order: Order,
-    from_seq: Option<i64>,
-    limit: i64,
-) -> Result<Vec<AuditRow>, StoreError> {
+    slice: &Slice,
+) -> Result<(Vec<AuditRow>, Option<i64>), StoreError> {
     let mut query = filtered("SELECT * FROM audit_events WHERE org_id = ", org_id, filter);
-    let (comparison, direction) = match order {
+    let (comparison, direction) = match slice.order {
         Order::NewestFirst => (" AND seq < ", " ORDER BY seq DESC LIMIT "),
         Order::OldestFirst => (" AND seq > ", " ORDER BY seq LIMIT "),
     };
-    if let Some(seq) = from_seq {
-        query.push(comparison).push_bind(seq);
+    if let Some((seq, _)) = &slice.after {
+        query.push(comparison).push_bind(*seq);
     }
-    query.push(direction).push_bind(limit);
-    Ok(query.build_query_as().fetch_all(conn).await?)
-}
-
-/// How many events pass the filter.
-pub(crate) async fn count(
-    conn: &mut SqliteConnection,
-    org_id: &str,
-    filter: &AuditFilter,
-) -> Result<i64, StoreError> {
-    let mut query = filtered("SELECT COUNT(*) FROM audit_events WHERE org_id = ", org_id, filter);
-    Ok(query.build_query_scalar().fetch_one(conn).await?)
+    query.push(direction).push_bind(slice.limit);
+    let rows = query.build_query_as().fetch_all(&mut *conn).await?;
+    let total = match slice.count {
+        true => {
+            let start = "SELECT COUNT(*) FROM audit_events WHERE org_id = ";
+            let mut query = filtered(start, org_id, filter);
+            Some(query.build_query_scalar().fetch_one(conn).await?)
+        }
+        false => None,
+    };
+    Ok((rows, total))
 }
 
 fn filtered(start: &str, org_id: &str, filter: &AuditFilter) -> QueryBuilder<Sqlite> {
@@ -329,17 +326,17 @@ pub(crate) async fn verify(
     let (mut seq, mut prev_hash) = (0, GENESIS.to_owned());
     loop {
         let everything = AuditFilter::default();
-        let rows =
-            list(conn, org_id, &everything, Order::OldestFirst, Some(seq), STEP).await?;
+        let after = Some((seq, String::new()));
+        let slice = Slice { order: Order::OldestFirst, after, limit: STEP, count: false };
+        let (rows, _) = list(conn, org_id, &everything, &slice).await?;
         if rows.is_empty() {
             return Ok(verdict);
         }
         for row in rows {
             verdict.first_seq.get_or_insert(row.seq);
             verdict.last_seq = Some(row.seq);
-            let sound = row.seq == seq + 1
-                && row.prev_hash == prev_hash
-                && row.hash == row.computed_hash();
+            let sound =
+                row.seq == seq + 1 && row.prev_hash == prev_hash && row.hash == row.computed_hash();
             if !sound {
                 verdict.ok = false;
                 verdict.first_bad_seq.get_or_insert(row.seq);

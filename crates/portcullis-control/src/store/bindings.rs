@@ -43,12 +43,11 @@ pub(crate) async fn list_of_subject(
     conn: &mut SqliteConnection,
     subject_id: &str,
 ) -> Result<Vec<BindingRow>, StoreError> {
-    let rows = sqlx::query_as(
-        "SELECT * FROM role_bindings WHERE subject_id = $1 ORDER BY created_ms, id",
-    )
-    .bind(subject_id)
-    .fetch_all(conn)
-    .await?;
+    let rows =
+        sqlx::query_as("SELECT * FROM role_bindings WHERE subject_id = $1 ORDER BY created_ms, id")
+            .bind(subject_id)
+            .fetch_all(conn)
+            .await?;
     Ok(rows)
 }
 

@@ -109,7 +109,9 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::WorkerCrashed => true,
             other => matches!(
                 primary_code(other),
-                Some(BUSY | LOCKED | READ_ONLY | IO | CORRUPT | FULL | CANNOT_OPEN | NOT_A_DATABASE)
+                Some(
+                    BUSY | LOCKED | READ_ONLY | IO | CORRUPT | FULL | CANNOT_OPEN | NOT_A_DATABASE
+                )
             ),
         };
         if passing { StoreError::Unavailable(error) } else { StoreError::Refused(error) }

@@ -17,11 +17,8 @@ pub(crate) struct FeedHead {
 
 impl FeedHead {
     /// Before the first commit of a new database.
-    const START: FeedHead = FeedHead {
-        position: Position { epoch: 1, seq: 0 },
-        digest: StateDigest(0),
-        records: 0,
-    };
+    const START: FeedHead =
+        FeedHead { position: Position { epoch: 1, seq: 0 }, digest: StateDigest(0), records: 0 };
 }
 
 /// A counter for a BIGINT column.

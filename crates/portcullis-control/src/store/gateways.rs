@@ -30,10 +30,7 @@ pub(crate) async fn list(conn: &mut SqliteConnection) -> Result<Vec<GatewayRow>,
 }
 
 /// Never brings back a gateway that was removed.
-pub(super) async fn save(
-    conn: &mut SqliteConnection,
-    row: &GatewayRow,
-) -> Result<(), StoreError> {
+pub(super) async fn save(conn: &mut SqliteConnection, row: &GatewayRow) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO gateways
              (id, build, first_seen_ms, last_seen_ms, epoch, applied_seq, fence_ms, removed_ms)

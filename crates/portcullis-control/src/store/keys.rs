@@ -205,12 +205,9 @@ pub(crate) async fn list(
     let mut filters = slice.filters("api_keys");
     filters.equal("org_id", org_id);
     filters.plain("state <> 'deleted'");
-    for (column, wanted) in [
-        ("owner_id", owner_id),
-        ("owner_kind", owner_kind),
-        ("state", state),
-        ("name", name),
-    ] {
+    for (column, wanted) in
+        [("owner_id", owner_id), ("owner_kind", owner_kind), ("state", state), ("name", name)]
+    {
         if let Some(value) = wanted {
             filters.equal(column, value);
         }

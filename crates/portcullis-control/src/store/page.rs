@@ -44,7 +44,7 @@ pub(super) struct Filters {
 
 impl Filters {
     pub(super) fn equal(&mut self, column: &'static str, value: &str) {
-        self.compare(column, " = ", value.to_owned());
+        self.compare(column, " = ", value);
     }
 
     /// The columns' row was created or, as the column says, used before `ms`, or never.
@@ -90,9 +90,9 @@ impl Filters {
         }
     }
 
-    fn compare(&mut self, column: &'static str, operator: &'static str, value: String) {
+    fn compare(&mut self, column: &'static str, operator: &'static str, value: &str) {
         for query in [&mut self.page, &mut self.total] {
-            query.push(" AND ").push(column).push(operator).push_bind(value.clone());
+            query.push(" AND ").push(column).push(operator).push_bind(value.to_owned());
         }
     }
 }

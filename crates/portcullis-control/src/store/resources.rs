@@ -114,10 +114,7 @@ pub(crate) async fn list_paths_of_subject(
 }
 
 /// The longest chain below a resource: 0 if it has no children.
-pub(crate) async fn height_below(
-    conn: &mut SqliteConnection,
-    id: &str,
-) -> Result<i64, StoreError> {
+pub(crate) async fn height_below(conn: &mut SqliteConnection, id: &str) -> Result<i64, StoreError> {
     let height = sqlx::query_scalar(
         "WITH RECURSIVE down (id, step) AS (
              SELECT id, 0 FROM resources WHERE id = $1
@@ -219,7 +216,6 @@ pub(crate) async fn update(
 }
 
 pub(crate) async fn erase(conn: &mut SqliteConnection, id: &str) -> Result<(), StoreError> {
-    let done =
-        sqlx::query("DELETE FROM resources WHERE id = $1").bind(id).execute(conn).await?;
+    let done = sqlx::query("DELETE FROM resources WHERE id = $1").bind(id).execute(conn).await?;
     super::exactly_one(&done)
 }

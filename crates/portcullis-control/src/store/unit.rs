@@ -213,4 +213,3 @@ pub(crate) async fn record_gateway(
     tx.commit().await?;
     Ok(())
 }
-

@@ -32,10 +32,7 @@ pub(crate) fn routes() -> Router<App> {
         )
         .nest("/v1/organizations/{org}", organization_routes())
         .route("/v1/gateways", get(gateways::list::run))
-        .route(
-            "/v1/gateways/{gateway}",
-            get(gateways::read::run).delete(gateways::remove::run),
-        )
+        .route("/v1/gateways/{gateway}", get(gateways::read::run).delete(gateways::remove::run))
         .route("/v1/propagation/{seq}", get(gateways::propagation::run))
 }
 
@@ -69,18 +66,12 @@ fn organization_routes() -> Router<App> {
         .route("/service-accounts/{sa}/keys", get(keys::list::run).post(keys::create::run))
         .route(
             "/service-accounts/{sa}/keys/{key}",
-            get(keys::read::run)
-                .patch(keys::update::run)
-                .delete(keys::remove::run)
-                .post(key_verbs),
+            get(keys::read::run).patch(keys::update::run).delete(keys::remove::run).post(key_verbs),
         )
         .route("/keys", get(keys::list_all::run))
         .route("/roles", get(roles::list::run))
         .route("/roles/{role}", get(roles::read::run))
-        .route(
-            "/role-bindings",
-            get(role_bindings::list::run).post(role_bindings::create::run),
-        )
+        .route("/role-bindings", get(role_bindings::list::run).post(role_bindings::create::run))
         .route(
             "/role-bindings/{binding}",
             get(role_bindings::read::run)

@@ -20,9 +20,7 @@ pub(crate) async fn run(call: Call) -> Reply {
     let mut found = Vec::with_capacity(resource_ids.len());
     for (index, id) in resource_ids.iter().enumerate() {
         let resource = resources::find(work.unit.conn(), &org_id, id).await?;
-        found.push(
-            resource.ok_or_else(|| unknown_reference(&format!("resource_ids[{index}]")))?,
-        );
+        found.push(resource.ok_or_else(|| unknown_reference(&format!("resource_ids[{index}]")))?);
         work.check_at("role_binding:create", id).await?;
     }
     let account = find_living(&mut work, admitted.call.param("sa")).await?;
@@ -41,11 +39,8 @@ pub(crate) async fn run(call: Call) -> Reply {
                 granted += 1;
             }
             None => {
-                let wanted = NewBinding {
-                    role_id: role_id.clone(),
-                    resource_id: id.clone(),
-                    propagate,
-                };
+                let wanted =
+                    NewBinding { role_id: role_id.clone(), resource_id: id.clone(), propagate };
                 change.add(&mut work, &wanted, "").await?;
                 granted += 1;
             }
@@ -61,8 +56,7 @@ pub(crate) async fn run(call: Call) -> Reply {
     let committed = match granted {
         0 => work.unchanged(),
         _ => {
-            let happening =
-                super::happening("access.grant", &account, None, before, after.clone());
+            let happening = super::happening("access.grant", &account, None, before, after.clone());
             work.commit(&org_id, happening).await?
         }
     };

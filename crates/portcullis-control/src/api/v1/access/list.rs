@@ -34,8 +34,7 @@ pub(crate) async fn run(call: Call) -> Reply {
     }
     list.sparse_page(
         &admitted.call,
-        shown,
-        total,
+        (shown, total),
         |(resource, _)| (resource.created_ms, resource.id.as_str()),
         |(_, row)| Ok(row.clone()),
     )

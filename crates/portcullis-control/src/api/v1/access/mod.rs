@@ -102,7 +102,7 @@ async fn direct_bindings(
     }
     let detail = "Grant direct access on this resource first.";
     Err(Problem {
-        resource_id: Some(resource.id.clone()),
+        resource_id: Some(resource.id.as_str().into()),
         ..Problem::new(Code::AccessIsInherited, detail)
     })
 }

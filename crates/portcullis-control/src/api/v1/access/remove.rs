@@ -25,8 +25,7 @@ pub(crate) async fn run(call: Call) -> Reply {
     let after = super::shown(&mut work, &account, &resource).await?;
     let org_id = account.org_id.clone();
     let resource_id = Some(resource.id.clone());
-    let happening =
-        super::happening("access.delete", &account, resource_id, before.clone(), after);
+    let happening = super::happening("access.delete", &account, resource_id, before.clone(), after);
     let committed = work.commit(&org_id, happening).await?;
     Ok(Mutation::of(committed, Effect::Narrowing, "access", before).send(&admitted, wait).await)
 }

@@ -17,18 +17,11 @@ pub(crate) async fn run(call: Call) -> Reply {
     query.finish()?;
     list.resume(&admitted.call)?;
     let mut view = admitted.view().await?;
-    let (order, limit) = (list.slice.order, list.slice.limit);
-    let from = list.slice.after.as_ref().map(|(seq, _)| *seq);
     let org_id = &admitted.org()?.id;
-    let rows = audit::list(view.conn(), org_id, &filter, order, from, limit).await?;
-    let total = match list.slice.count {
-        true => Some(audit::count(view.conn(), org_id, &filter).await?),
-        false => None,
-    };
+    let found = audit::list(view.conn(), org_id, &filter, &list.slice).await?;
     list.page(
         &admitted.call,
-        rows,
-        total,
+        found,
         |row| (row.seq, row.id.as_str()),
         |row| Ok(views::audit_event(row)),
     )

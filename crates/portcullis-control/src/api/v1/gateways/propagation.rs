@@ -36,7 +36,6 @@ pub(crate) async fn run(call: Call) -> Reply {
         (true, false) => "applied",
         (false, false) => "pending",
     };
-    let body =
-        json!({"epoch": position.epoch, "seq": seq, "state": state, "gateways": spread});
+    let body = json!({"epoch": position.epoch, "seq": seq, "state": state, "gateways": spread});
     Ok(Json(body).into_response())
 }

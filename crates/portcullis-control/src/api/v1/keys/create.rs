@@ -65,7 +65,7 @@ pub(crate) fn read_key(mut body: Fields) -> Result<NewKey, Faults> {
 }
 
 /// `{permissions?, resource_ids?, methods?}`; what is absent does not narrow.
-pub(super) fn restriction(value: Value) -> Result<Restriction, Faults> {
+pub(super) fn restriction(value: &Value) -> Result<Restriction, Faults> {
     let read = fields::object(|mut inner| {
         let permissions = inner.optional("permissions", fields::list(0..=200, fields::pattern));
         let resource_ids = inner.optional("resource_ids", fields::list(0..=200, fields::id));
@@ -80,7 +80,7 @@ pub(super) fn restriction(value: Value) -> Result<Restriction, Faults> {
     read(value)
 }
 
-fn method(value: Value) -> Result<String, Faults> {
+fn method(value: &Value) -> Result<String, Faults> {
     match value.as_str() {
         Some(text)
             if (1..=32).contains(&text.len())

@@ -8,8 +8,7 @@ use crate::instant::column;
 use crate::store::keys;
 
 pub(crate) async fn run(call: Call) -> Reply {
-    let admitted =
-        call.identify().await?.member(Need::root("api_key.list", "api_key:read"))?;
+    let admitted = call.identify().await?.member(Need::root("api_key.list", "api_key:read"))?;
     let mut query = admitted.call.query()?;
     let mut list = List::read(&admitted.call, &mut query);
     let mut filter = super::filter(&mut query, column(admitted.call.now));
@@ -17,15 +16,13 @@ pub(crate) async fn run(call: Call) -> Reply {
     list.resume(&admitted.call)?;
     let org = admitted.org()?;
     let mut view = admitted.view().await?;
-    let account =
-        super::find_account(view.conn(), &org.id, admitted.call.param("sa")).await?;
+    let account = super::find_account(view.conn(), &org.id, admitted.call.param("sa")).await?;
     filter.owner_id = Some(account.id.clone());
     let (rows, total) = keys::list(view.conn(), &org.id, &filter, &list.slice).await?;
     let context = KeyContext { org, owner: account.state()?, now: admitted.call.now };
     list.page(
         &admitted.call,
-        rows,
-        total,
+        (rows, total),
         |row| (row.created_ms, row.id.as_str()),
         |row| views::key(row, context),
     )

@@ -16,24 +16,23 @@ use crate::store::keys;
 const DAY_MS: i64 = 86_400_000;
 
 pub(crate) async fn run(call: Call) -> Reply {
-    let admitted =
-        call.identify().await?.member(Need::root("api_key.list_all", "api_key:read"))?;
+    let admitted = call.identify().await?.member(Need::root("api_key.list_all", "api_key:read"))?;
     let mut query = admitted.call.query()?;
     let mut list = List::read(&admitted.call, &mut query);
     let now_ms = column(admitted.call.now);
     let mut filter = super::filter(&mut query, now_ms);
     let org = admitted.org()?;
     filter.owner_id = query.text("owner_id");
-    filter.owner_kind = query
-        .read("owner_kind", fields::one_of(&["service_account", "user"]))
-        .map(str::to_owned);
+    filter.owner_kind =
+        query.read("owner_kind", fields::one_of(&["service_account", "user"])).map(str::to_owned);
     let older = query.read("older_than_days", fields::integer(0..=36_500));
     let stale = query.read("stale", fields::boolean);
     query.finish()?;
     list.resume(&admitted.call)?;
     let days = |days: u64| now_ms - i64::try_from(days).unwrap_or(0) * DAY_MS + 1;
     filter.older_than_ms = older.map(days);
-    filter.stale_before_ms = stale.map(|wanted| (days(org.policy.retire_after_days.into()), wanted));
+    filter.stale_before_ms =
+        stale.map(|wanted| (days(org.policy.retire_after_days.into()), wanted));
     let mut view = admitted.view().await?;
     let (rows, total) = keys::list(view.conn(), &org.id, &filter, &list.slice).await?;
     let mut owners = HashMap::new();
@@ -45,8 +44,7 @@ pub(crate) async fn run(call: Call) -> Reply {
     }
     list.page(
         &admitted.call,
-        rows,
-        total,
+        (rows, total),
         |row| (row.created_ms, row.id.as_str()),
         |row| {
             let owner = owners.get(&row.owner_id).copied().unwrap_or(AccountState::Deleted);

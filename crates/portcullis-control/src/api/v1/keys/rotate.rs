@@ -18,8 +18,7 @@ pub(crate) async fn run(call: Call) -> Reply {
     let before = super::shown(&work, &account, &row)?;
     let plain = keys::rotate(&mut work, &mut row, retain_minutes, wish).await?;
     let after = super::shown(&work, &account, &row)?;
-    let happening =
-        super::happening("api_key.rotate", &row, Some(before), Some(after.clone()));
+    let happening = super::happening("api_key.rotate", &row, Some(before), Some(after.clone()));
     let committed = work.commit(&row.org_id, happening).await?;
     Ok(Mutation::of(committed, Effect::Narrowing, "key", after)
         .with_secret(&plain)

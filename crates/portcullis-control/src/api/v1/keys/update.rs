@@ -45,8 +45,7 @@ pub(crate) async fn run(call: Call) -> Reply {
     let before = super::shown(&work, &account, &row)?;
     keys::patch(&mut work, &mut row, patch).await?;
     let after = super::shown(&work, &account, &row)?;
-    let happening =
-        super::happening("api_key.update", &row, Some(before), Some(after.clone()));
+    let happening = super::happening("api_key.update", &row, Some(before), Some(after.clone()));
     let committed = work.commit(&row.org_id, happening).await?;
     let effect = if label { Effect::Label } else { Effect::Narrowing };
     Ok(Mutation::of(committed, effect, "key", after).send(&admitted, wait).await)

@@ -11,7 +11,7 @@ use crate::api::call::{Call, Need};
 use crate::api::fields::{self, Fields};
 use crate::api::problem::{FieldCode, Problem};
 use crate::api::reply::Reply;
-use crate::domain::explain::diagnose;
+use crate::domain::explain::{Suspect, diagnose};
 use crate::store::keys;
 
 pub(crate) async fn run(call: Call) -> Reply {
@@ -43,7 +43,8 @@ pub(crate) async fn run(call: Call) -> Reply {
         }
         Some(row) => {
             let now = admitted.call.now;
-            diagnose(view.conn(), admitted.app(), org, &row, presented.as_ref(), now).await?
+            let suspect = Suspect { org, key: &row, presented: presented.as_ref() };
+            diagnose(view.conn(), suspect, &admitted.app().peppers, now).await?
         }
     };
     Ok(Json(body).into_response())
@@ -57,8 +58,10 @@ enum Asked {
 fn read(mut body: Fields) -> Result<Asked, Problem> {
     let value = body.optional("value", fields::text(1024));
     let id = body.optional("key_id", fields::id);
-    if matches!((value.peek(), id.peek()), (Some(Some(_)), Some(Some(_))) | (Some(None), Some(None)))
-    {
+    if matches!(
+        (value.peek(), id.peek()),
+        (Some(Some(_)), Some(Some(_))) | (Some(None), Some(None))
+    ) {
         body.fault("value", FieldCode::Required, "give either value or key_id");
     }
     let complete = body.finish()?;

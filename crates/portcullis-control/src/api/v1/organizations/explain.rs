@@ -43,9 +43,8 @@ pub(crate) async fn run(call: Call) -> Reply {
             let row = row.ok_or_else(|| unknown_reference("key_id"))?;
             let owner = caller::find_owner(conn, &row).await?;
             let expired = Expiry::from(row.expires_ms.map(wall)).is_past(admitted.call.now);
-            in_force &= row.state()? == KeyState::Active
-                && !expired
-                && owner.state == AccountState::Active;
+            in_force &=
+                row.state()? == KeyState::Active && !expired && owner.state == AccountState::Active;
             restriction = restriction_of(&row)?;
             row.owner_id
         }

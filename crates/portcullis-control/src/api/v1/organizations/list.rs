@@ -21,8 +21,7 @@ pub(crate) async fn run(call: Call) -> Reply {
     let (rows, total) = organizations::list(view.conn(), only, &list.slice).await?;
     list.page(
         &admitted.call,
-        rows,
-        total,
+        (rows, total),
         |row| (row.created_ms, row.id.as_str()),
         |row| Ok(views::organization(row)),
     )

@@ -18,9 +18,7 @@ pub(crate) async fn run(call: Call) -> Reply {
     let filter = ResourceFilter {
         parent_id: query.text("parent_id"),
         kind: query.read("kind", fields::one_of(kinds)).map(str::to_owned),
-        state: query
-            .read("state", fields::one_of(&["active", "archived"]))
-            .map(str::to_owned),
+        state: query.read("state", fields::one_of(&["active", "archived"])).map(str::to_owned),
     };
     query.finish()?;
     list.resume(&admitted.call)?;
@@ -34,8 +32,7 @@ pub(crate) async fn run(call: Call) -> Reply {
     }
     list.page(
         &admitted.call,
-        rows,
-        total,
+        (rows, total),
         |row| (row.created_ms, row.id.as_str()),
         |row| Ok(views::resource(row, above.get(&row.id).map_or(&[], Vec::as_slice))),
     )

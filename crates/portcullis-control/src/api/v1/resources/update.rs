@@ -19,8 +19,7 @@ pub(crate) async fn run(call: Call) -> Reply {
     let before = super::shown(work.unit.conn(), &row).await?;
     let moved = resources::patch(&mut work, &mut row, name, parent_id).await?;
     let after = super::shown(work.unit.conn(), &row).await?;
-    let happening =
-        super::happening("resource.update", &row, Some(before), Some(after.clone()));
+    let happening = super::happening("resource.update", &row, Some(before), Some(after.clone()));
     let committed = work.commit(&row.org_id, happening).await?;
     let effect = if moved { Effect::Narrowing } else { Effect::Label };
     Ok(Mutation::of(committed, effect, "resource", after).send(&admitted, wait).await)

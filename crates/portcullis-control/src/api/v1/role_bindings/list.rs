@@ -27,8 +27,7 @@ pub(crate) async fn run(call: Call) -> Reply {
     let (rows, total) = bindings::list(view.conn(), org_id, &filter, &list.slice).await?;
     list.page(
         &admitted.call,
-        rows,
-        total,
+        (rows, total),
         |row| (row.created_ms, row.id.as_str()),
         |row| Ok(views::binding(row)),
     )

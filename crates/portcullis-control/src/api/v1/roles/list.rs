@@ -32,8 +32,7 @@ pub(crate) async fn run(call: Call) -> Reply {
     rows.truncate(usize::try_from(list.slice.limit).unwrap_or(usize::MAX));
     list.page(
         &admitted.call,
-        rows,
-        total,
+        (rows, total),
         |(place, role)| (*place, role.id),
         |(_, role)| Ok(views::role(role)),
     )

@@ -23,5 +23,7 @@ pub(crate) async fn run(call: Call) -> Reply {
         }
         false => work.unchanged(),
     };
-    Ok(Mutation::of(committed, Effect::Widening, "service_account", after).send(&admitted, wait).await)
+    Ok(Mutation::of(committed, Effect::Widening, "service_account", after)
+        .send(&admitted, wait)
+        .await)
 }

@@ -38,8 +38,7 @@ pub(crate) async fn run(call: Call) -> Reply {
     if let (Some((key, _)), Value::Object(members)) = (&key, &mut after) {
         members.insert("key".to_owned(), key.clone());
     }
-    let happening =
-        super::happening("service_account.create", &created.row, None, Some(after));
+    let happening = super::happening("service_account.create", &created.row, None, Some(after));
     let committed = work.commit(&org.id, happening).await?;
     let location = format!("/v1/organizations/{}/service-accounts/{}", org.id, created.row.id);
     let mut reply = Mutation::of(committed, Effect::Widening, "service_account", shown)
@@ -85,7 +84,7 @@ fn read(mut body: Fields, root: &str) -> Result<NewAccount, Faults> {
     })
 }
 
-fn binding(value: Value) -> Result<NewBinding, Faults> {
+fn binding(value: &Value) -> Result<NewBinding, Faults> {
     let read = fields::object(|mut inner| {
         let role_id = inner.required("role_id", fields::id);
         let resource_id = inner.required("resource_id", fields::id);
@@ -101,7 +100,7 @@ fn binding(value: Value) -> Result<NewBinding, Faults> {
 }
 
 /// `{system, workspace_id, legacy_id}`: where the account was before.
-pub(super) fn external_ref(value: Value) -> Result<Value, Faults> {
+pub(super) fn external_ref(value: &Value) -> Result<Value, Faults> {
     let read = fields::object(|mut inner| {
         let system = inner.required("system", fields::text(64));
         let workspace_id = inner.optional("workspace_id", fields::text(255));

@@ -44,8 +44,7 @@ pub(crate) async fn run(call: Call) -> Reply {
     }
     list.page(
         &admitted.call,
-        rows,
-        total,
+        (rows, total),
         |row| (row.created_ms, row.id.as_str()),
         |row| Ok(views::account(row, counts.get(&row.id).copied().unwrap_or(0))),
     )

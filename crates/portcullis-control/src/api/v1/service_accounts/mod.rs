@@ -32,11 +32,7 @@ fn happening(
 ) -> Happening {
     Happening {
         action,
-        target: Target {
-            kind: "service_account",
-            id: row.id.clone(),
-            name: row.username.clone(),
-        },
+        target: Target { kind: "service_account", id: row.id.clone(), name: row.username.clone() },
         resource_id: None,
         before,
         after,

@@ -44,9 +44,7 @@ pub(crate) async fn run(call: Call) -> Reply {
     let happening =
         super::happening("service_account.update", &row, Some(before), Some(after.clone()));
     let committed = work.commit(&row.org_id, happening).await?;
-    Ok(Mutation::of(committed, Effect::Label, "service_account", after)
-        .send(&admitted, wait)
-        .await)
+    Ok(Mutation::of(committed, Effect::Label, "service_account", after).send(&admitted, wait).await)
 }
 
 fn read(mut body: Fields) -> Result<AccountPatch, Faults> {

@@ -1,0 +1,15 @@
+//! The control plane driven from outside: its public face, a real listener on port 0, a real
+//! database file, and a clock that only moves when a test says so.
+
+#![expect(clippy::panic, clippy::unwrap_used, reason = "in a test both are how it fails")]
+
+mod access;
+mod accounts;
+mod audit;
+mod conventions;
+mod feed;
+mod harness;
+mod keys;
+mod organizations;
+mod resources;
+mod storage;
