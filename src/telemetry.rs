@@ -6,7 +6,8 @@ use std::io::IsTerminal;
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
-use crate::config::sections::{ControlLevel, Level, Log};
+use crate::config::choices::{ControlLevel, Level};
+use crate::config::sections::Log;
 
 /// Starts the log. A second call keeps the first one's log, so that tests can start several
 /// applications in one process.

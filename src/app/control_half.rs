@@ -75,8 +75,10 @@ impl ControlHalf {
         let listen = config.control.listen;
         let (bound, started) = runtime.block_on(async {
             let control =
-                portcullis_control::open(settings, Arc::clone(clock), Arc::clone(entropy)).await?;
-            let started = control.bootstrap(|tokens| deliver(&directory, tokens)).await?;
+                portcullis_control::open(settings, Arc::clone(clock), Arc::clone(entropy));
+            let control = control.await.map_err(once)?;
+            let started = control.bootstrap(|tokens| deliver(&directory, tokens));
+            let started = started.await.map_err(once)?;
             let bound = control.bind().await.with_context(|| {
                 format!("control.listen: cannot listen on {listen}; choose another with --control")
             })?;
@@ -98,6 +100,11 @@ impl ControlHalf {
         });
         RunningControl { directory, runtime, shutdown, task, drain }
     }
+}
+
+/// The planes' errors hold their cause in their text; as a chain it would be said twice.
+pub(super) fn once(error: impl std::error::Error) -> anyhow::Error {
+    anyhow::anyhow!(error.to_string())
 }
 
 /// The first tokens go to their files before the new database is committed.

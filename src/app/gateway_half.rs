@@ -13,9 +13,9 @@ use portcullis_gateway::{BindError, Feed, FeedToken, GatewayHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::OPERATOR_TOKEN;
-use super::control_half::{ControlHalf, GATEWAY_TOKEN, read_peppers};
+use super::control_half::{ControlHalf, GATEWAY_TOKEN, once, read_peppers};
 use crate::admin;
-use crate::config::sections::FeedMode;
+use crate::config::choices::FeedMode;
 use crate::config::{self, Config, Fault, Faults, Place};
 use crate::files::read_token;
 
@@ -186,7 +186,7 @@ fn as_configuration_error(error: BindError) -> anyhow::Error {
                 .collect();
             Faults { file: None, faults }.into()
         }
-        other => other.into(),
+        other => once(other),
     }
 }
 

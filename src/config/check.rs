@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use super::choices::{Auth, FeedMode};
 use super::fault::{Fault, Place};
-use super::sections::{Auth, Config, Feed, FeedMode, Route};
+use super::sections::{Config, Feed, Route};
 
 /// Every contradiction of `config`.
 pub(super) fn contradictions(config: &Config) -> Vec<Fault> {

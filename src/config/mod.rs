@@ -3,6 +3,7 @@
 
 mod built_in;
 mod check;
+pub mod choices;
 mod domain;
 mod fault;
 mod kinds;

@@ -10,11 +10,12 @@ use portcullis_core::key::{Pepper, PepperRing};
 use portcullis_core::route;
 use portcullis_gateway as gateway;
 
+use super::choices::{
+    Ambiguous, Auth, EncodedSlash, OddSegments, OnStale, Underscore, UnknownResource,
+};
 use super::domain::RecordSink;
 use super::fault::{Fault, Place};
-use super::sections::{
-    self, Ambiguous, Auth, Config, EncodedSlash, OddSegments, OnStale, Underscore, UnknownResource,
-};
+use super::sections::{self, Config};
 
 /// What the gateway is started with.
 ///

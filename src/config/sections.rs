@@ -4,13 +4,15 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::choices::{
+    Ambiguous, Auth, ControlLevel, EncodedSlash, FeedMode, Level, OddSegments, OnStale, Underscore,
+    UnknownResource,
+};
 use super::domain::{
-    BaseUrl, Credential, HeaderName, HostPattern, Method, OptionalPermission, PathPrefix,
-    PathTemplate, PublicKey, RecordSink, UpstreamHost,
+    BaseUrl, Credential, HeaderName, HostPattern, IdentityPrefix, KeyPrefix, Method,
+    OptionalPermission, PathPrefix, PathTemplate, PublicKey, Realm, RecordSink, UpstreamHost,
 };
-use super::kinds::{
-    Count, Fraction, Name, Network, OptionalFile, OptionalName, Period, Size, choice,
-};
+use super::kinds::{Count, Fraction, Name, Network, OptionalFile, OptionalName, Period, Size};
 use super::setting::section;
 
 const DAY_MS: u64 = 86_400_000;
@@ -348,127 +350,5 @@ section! {
         permission: OptionalPermission => default r#""""#,
         /// A template such as `cluster/{cluster}`; "" = the organization's root.
         resource: String => default r#""""#,
-    }
-}
-
-pub use super::domain::{IdentityPrefix, KeyPrefix, Realm};
-
-choice! {
-    /// `control.log`
-    pub enum ControlLevel {
-        /// What `log.level` says.
-        AsProcess = "",
-        /// Everything but the insides.
-        Debug = "debug",
-        /// Failures only.
-        Error = "error",
-        /// What an operator wants to know.
-        Info = "info",
-        /// The insides too.
-        Trace = "trace",
-        /// What needs attention.
-        Warn = "warn",
-    }
-}
-
-choice! {
-    /// `log.level`
-    pub enum Level {
-        /// Everything but the insides.
-        Debug = "debug",
-        /// Failures only.
-        Error = "error",
-        /// What an operator wants to know.
-        Info = "info",
-        /// The insides too.
-        Trace = "trace",
-        /// What needs attention.
-        Warn = "warn",
-    }
-}
-
-choice! {
-    /// `feed.mode`
-    pub enum FeedMode {
-        /// A snapshot file.
-        File = "file",
-        /// A control plane is followed.
-        Pull = "pull",
-    }
-}
-
-choice! {
-    /// `headers.underscore`
-    pub enum Underscore {
-        /// The header is removed.
-        Drop = "drop",
-        /// The header is forwarded.
-        Keep = "keep",
-        /// 400.
-        Reject = "reject",
-    }
-}
-
-choice! {
-    /// `paths.ambiguous`
-    pub enum Ambiguous {
-        /// The canonical path is matched and forwarded.
-        Canonicalise = "canonicalise",
-        /// 308 to the canonical path.
-        Redirect = "redirect",
-        /// 400.
-        Reject = "reject",
-    }
-}
-
-choice! {
-    /// `paths.odd_segments`
-    pub enum OddSegments {
-        /// Forwarded.
-        Keep = "keep",
-        /// 400.
-        Reject = "reject",
-    }
-}
-
-choice! {
-    /// `routes.auth`
-    pub enum Auth {
-        /// A valid key is needed.
-        Key = "key",
-        /// The route is public.
-        None = "none",
-    }
-}
-
-choice! {
-    /// `routes.encoded_slash`
-    pub enum EncodedSlash {
-        /// `%2F` is forwarded.
-        Keep = "keep",
-        /// 400.
-        Reject = "reject",
-    }
-}
-
-choice! {
-    /// `routes.unknown_resource`
-    pub enum UnknownResource {
-        /// 403.
-        Deny = "deny",
-        /// A child of the root.
-        Root = "root",
-    }
-}
-
-choice! {
-    /// `routes.on_stale`
-    pub enum OnStale {
-        /// 503.
-        FailClosed = "fail_closed",
-        /// GET, HEAD and OPTIONS pass.
-        SafeMethods = "safe_methods",
-        /// All pass.
-        ServeRecorded = "serve_recorded",
     }
 }
