@@ -11,7 +11,7 @@ use crate::domain::keys::digest_of;
 use crate::domain::organizations::{self, CreatedOrganization, NewOrganization};
 use crate::domain::{Author, records};
 use crate::policy::Profile;
-use crate::store::audit::{Actor, Event, Origin, Outcome, Target};
+use crate::store::audit::{Actor, Event, INSTALLATION, Origin, Outcome, Target};
 use crate::store::installation::{self, Purpose};
 use crate::store::{StoreError, Unit, feed};
 
@@ -48,6 +48,36 @@ pub enum BootstrapError {
     Store(String),
 }
 
+/// A release that changed a built-in role tells gateways so at its first start.
+async fn follow_release(app: &App, unit: Unit) -> Result<(), BootstrapError> {
+    if !unit.has_changes() {
+        return Ok(());
+    }
+    let event = Event {
+        org_id: INSTALLATION.to_owned(),
+        actor: ourselves(),
+        action: "role.update".to_owned(),
+        target: Target { kind: "role", id: String::new(), name: "built-in roles".to_owned() },
+        resource_id: None,
+        outcome: Outcome::Ok,
+        origin: Origin::default(),
+        before: None,
+        after: None,
+    };
+    unit.commit(event, app.entropy.as_ref()).await?;
+    Ok(())
+}
+
+fn ourselves() -> Actor {
+    Actor {
+        kind: "system",
+        id: "system".to_owned(),
+        name: "Portcullis".to_owned(),
+        key_id: None,
+        state: "active".to_owned(),
+    }
+}
+
 impl From<StoreError> for BootstrapError {
     fn from(error: StoreError) -> BootstrapError {
         BootstrapError::Store(error.to_string())
@@ -61,10 +91,11 @@ pub(crate) async fn run(
 ) -> Result<Started, BootstrapError> {
     let now = app.now();
     let mut unit = Unit::begin(&app.store, app.ledger.clone(), now).await?;
+    records::publish_roles(&mut unit).await?;
     if feed::find_head(unit.conn()).await?.position.seq > 0 {
+        follow_release(app, unit).await?;
         return Ok(Started::Existing);
     }
-    records::publish_roles(&mut unit).await?;
     let wanted = NewOrganization {
         name: "default".to_owned(),
         profile: Profile::Default,
@@ -83,13 +114,7 @@ pub(crate) async fn run(
     }
     let event = Event {
         org_id: org.id.clone(),
-        actor: Actor {
-            kind: "system",
-            id: "system".to_owned(),
-            name: "Portcullis".to_owned(),
-            key_id: None,
-            state: "active".to_owned(),
-        },
+        actor: ourselves(),
         action: "organization.create".to_owned(),
         target: Target { kind: "organization", id: org.id.clone(), name: org.name.clone() },
         resource_id: Some(org.root_resource_id.clone()),

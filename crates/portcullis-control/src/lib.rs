@@ -27,6 +27,7 @@ mod store;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::serve::ListenerExt as _;
 use portcullis_core::entropy::Entropy;
 use portcullis_core::feed::Position;
 use portcullis_core::time::Clock;
@@ -117,8 +118,14 @@ impl Bound {
         self.app.publisher.end_streams_at(shutdown.clone());
         let app = self.app.clone();
         let router = api::router(self.app);
+        // A revocation is a few bytes: they must not wait for more to fill a packet.
+        let listener = self.listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "a connection stays with Nagle's algorithm");
+            }
+        });
         let served =
-            axum::serve(self.listener, router.into_make_service_with_connect_info::<SocketAddr>())
+            axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
                 .with_graceful_shutdown(shutdown.cancelled_owned())
                 .await;
         app.close().await;

@@ -169,24 +169,28 @@ impl Publisher {
     /// it. False if it was removed by the operator.
     async fn register(&self, id: &str, build: Option<&str>) -> Result<bool, StoreError> {
         let now = self.clock.now();
-        let mut gateways = self.gateways.lock().await;
-        if let Some(gateway) = gateways.get_mut(id) {
-            gateway.told_at = now.mono;
-            gateway.row.build = build.map(str::to_owned);
-            return Ok(gateway.row.removed_ms.is_none());
-        }
-        let row = GatewayRow {
-            id: id.to_owned(),
-            build: build.map(str::to_owned),
-            first_seen_ms: column(now.wall),
-            last_seen_ms: column(now.wall),
-            epoch: 0,
-            applied_seq: 0,
-            fence_ms: None,
-            removed_ms: None,
+        let row = {
+            let mut gateways = self.gateways.lock().await;
+            if let Some(gateway) = gateways.get_mut(id) {
+                gateway.told_at = now.mono;
+                gateway.row.build = build.map(str::to_owned);
+                return Ok(gateway.row.removed_ms.is_none());
+            }
+            let row = GatewayRow {
+                id: id.to_owned(),
+                build: build.map(str::to_owned),
+                first_seen_ms: column(now.wall),
+                last_seen_ms: column(now.wall),
+                epoch: 0,
+                applied_seq: 0,
+                fence_ms: None,
+                removed_ms: None,
+            };
+            gateways.insert(id.to_owned(), Gateway::stored(row.clone(), now.mono));
+            row
         };
+        // Saved before it is told anything, so that a restart knows whom to wait for.
         unit::record_gateway(&self.store, &row).await?;
-        gateways.insert(id.to_owned(), Gateway::stored(row, now.mono));
         Ok(true)
     }
 

@@ -108,7 +108,7 @@ pub(crate) async fn list(
         }
     }
     if let Some(text) = q {
-        filters.contains(&["username", "display_name"], text);
+        filters.contains(&["username_key", "display_name"], text);
     }
     if let Some(ms) = unused_since_ms {
         filters.never_or_before("last_used_ms", *ms);

@@ -155,14 +155,14 @@ pub(super) async fn append_change(
     Ok(())
 }
 
+/// Drops the lines up to a position: in the steady state one line for each that is appended.
 pub(super) async fn prune_changes(
     conn: &mut SqliteConnection,
-    epoch: u64,
-    oldest: u64,
+    last: Position,
 ) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM changes WHERE epoch < $1 OR (epoch = $1 AND seq < $2)")
-        .bind(column_of(epoch))
-        .bind(column_of(oldest))
+    sqlx::query("DELETE FROM changes WHERE (epoch, seq) <= ($1, $2)")
+        .bind(column_of(last.epoch))
+        .bind(column_of(last.seq))
         .execute(conn)
         .await?;
     Ok(())

@@ -143,3 +143,51 @@ async fn refuse_damage(pool: &SqlitePool, file: &Path) -> Result<(), OpenError> 
 fn exactly_one(done: &sqlx::sqlite::SqliteQueryResult) -> Result<(), StoreError> {
     if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Broken("row version")) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Store, StoreError};
+
+    /// What SQLite says when the disk is full and when the file may not be written.
+    #[tokio::test]
+    async fn a_full_disk_and_a_read_only_file_are_passing_faults_that_change_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&dir.path().join("p.db")).await.expect("a new database");
+        let fill = "INSERT INTO installation (name, value) VALUES ('big', $1)";
+        let write = async || {
+            let mut tx = store.writer.begin_with("BEGIN IMMEDIATE").await?;
+            sqlx::query(fill).bind("x".repeat(1 << 20)).execute(&mut *tx).await?;
+            tx.commit().await?;
+            Ok::<(), StoreError>(())
+        };
+        for (break_it, mend_it) in [
+            ("PRAGMA max_page_count = 1", "PRAGMA max_page_count = 4294967294"),
+            ("PRAGMA query_only = 1", "PRAGMA query_only = 0"),
+        ] {
+            sqlx::query(break_it).execute(&store.writer).await.expect("a pragma");
+            let refused = write().await;
+            assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+            sqlx::query(mend_it).execute(&store.writer).await.expect("a pragma");
+        }
+        let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM installation WHERE name = 'big'")
+            .fetch_one(&store.readers)
+            .await
+            .expect("a count");
+        assert_eq!(rows, 0);
+        write().await.expect("the disk has room again");
+    }
+
+    #[tokio::test]
+    async fn the_database_is_opened_for_durability() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&dir.path().join("p.db")).await.expect("a new database");
+        let pragma = async |name: &'static str| -> String {
+            let row: (String,) = sqlx::query_as(name).fetch_one(&store.writer).await.expect("one");
+            row.0
+        };
+        assert_eq!(pragma("SELECT journal_mode FROM pragma_journal_mode").await, "wal");
+        // 2 is FULL.
+        assert_eq!(pragma("SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous").await, "2");
+        assert_eq!(pragma("SELECT CAST(foreign_keys AS TEXT) FROM pragma_foreign_keys").await, "1");
+    }
+}

@@ -19,9 +19,6 @@ use super::feed::{self, FeedHead};
 use super::{Store, StoreError, installation};
 use crate::settings::FeedSigner;
 
-/// How often old change lines are dropped: once in so many commits.
-const PRUNE_EVERY: u64 = 1024;
-
 /// What every write needs besides the database: it outlives single transactions.
 pub(crate) struct Ledger {
     pub(crate) cluster: String,
@@ -121,6 +118,11 @@ impl Unit {
         Ok(true)
     }
 
+    /// Whether gateways will learn anything from this unit.
+    pub(crate) fn has_changes(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
     /// Ends a unit that found its goal already reached: nothing is written.
     pub(crate) fn unchanged(self) -> Committed {
         Committed { position: self.head.position, reaches_gateways: false }
@@ -146,10 +148,8 @@ impl Unit {
         self.head.position = position;
         feed::append_change(&mut self.tx, position, &org_id, &line).await?;
         feed::save_head(&mut self.tx, &self.head).await?;
-        if position.seq.is_multiple_of(PRUNE_EVERY) {
-            let oldest = position.seq.saturating_sub(self.ledger.change_log_length);
-            feed::prune_changes(&mut self.tx, position.epoch, oldest).await?;
-        }
+        let last_dropped = position.seq.saturating_sub(self.ledger.change_log_length);
+        feed::prune_changes(&mut self.tx, Position { seq: last_dropped, ..position }).await?;
         let (tx, ledger) = (self.tx, self.ledger);
         let committed = tokio::spawn(async move {
             tx.commit().await?;

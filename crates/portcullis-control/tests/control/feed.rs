@@ -284,7 +284,14 @@ async fn gateways_outlive_a_restart_and_are_removed_only_by_the_operator() {
 async fn resuming_answers_by_position() {
     let plant = Plant::with_log_length(3).await;
     let gateway = Gateway { plant: &plant, id: "gw-1" };
+    let start = gateway.snapshot().await.position;
+    for n in 0..4 {
+        plant.account(json!({"username": format!("bot-{n}")})).await;
+    }
     let head = gateway.snapshot().await.position;
+    assert_eq!(head.seq, start.seq + 4);
+    assert_eq!(gateway.changes(start).await.status(), 410);
+    assert_eq!(gateway.changes(Position { seq: start.seq + 1, ..start }).await.status(), 200);
     let ahead = Position { seq: head.seq + 1, ..head };
     let response = gateway.changes(ahead).await;
     assert_eq!(response.status(), 409);

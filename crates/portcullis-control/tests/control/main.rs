@@ -2,6 +2,7 @@
 //! database file, and a clock that only moves when a test says so.
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "in a test both are how it fails")]
+#![expect(clippy::needless_pass_by_value, reason = "json!() is written where it is sent")]
 
 mod access;
 mod accounts;

@@ -1,14 +1,17 @@
 //! `POST S/access:grant`: one role on one or more resources, in one step.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::api::call::{Call, Need, unknown_reference};
+use crate::api::call::{Call, Need, Work, unknown_reference};
 use crate::api::fields::{self, Faults, Fields};
+use crate::api::problem::Problem;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::Effect;
 use crate::domain::accounts::find_living;
 use crate::domain::bindings::{Change, NewBinding, Subject};
-use crate::store::{bindings, resources};
+use crate::store::accounts::AccountRow;
+use crate::store::bindings;
+use crate::store::resources::{self, ResourceRow};
 
 pub(crate) async fn run(call: Call) -> Reply {
     let need = Need::somewhere("access.grant", "role_binding:create");
@@ -25,8 +28,7 @@ pub(crate) async fn run(call: Call) -> Reply {
     }
     let account = find_living(&mut work, admitted.call.param("sa")).await?;
     account.state()?.editable()?;
-    let existing = bindings::list_of_subject(work.unit.conn(), &account.id).await?;
-    let before = json!(existing.iter().map(crate::api::views::binding).collect::<Vec<_>>());
+    let before = rows(&mut work, &account, &found).await?;
     let mut change = Change::begin(&mut work, Subject::account(&account.id)).await?;
     let mut granted = 0;
     for id in &resource_ids {
@@ -48,11 +50,7 @@ pub(crate) async fn run(call: Call) -> Reply {
     }
     let warnings = std::mem::take(&mut change.warnings);
     change.finish(&mut work).await?;
-    let mut rows = Vec::with_capacity(found.len());
-    for resource in &found {
-        rows.push(super::shown(&mut work, &account, resource).await?);
-    }
-    let after = Value::Array(rows);
+    let after = rows(&mut work, &account, &found).await?;
     let committed = match granted {
         0 => work.unchanged(),
         _ => {
@@ -64,6 +62,18 @@ pub(crate) async fn run(call: Call) -> Reply {
         .with("warnings", Value::Array(warnings))
         .send(&admitted, wait)
         .await)
+}
+
+async fn rows(
+    work: &mut Work,
+    account: &AccountRow,
+    resources: &[ResourceRow],
+) -> Result<Value, Problem> {
+    let mut rows = Vec::with_capacity(resources.len());
+    for resource in resources {
+        rows.push(super::shown(work, account, resource).await?);
+    }
+    Ok(Value::Array(rows))
 }
 
 struct Grant {
