@@ -1,5 +1,5 @@
-//! The feed between the two halves: what is on the wire, who may follow it, and that nothing acknowledged as gone is
-//! ever accepted again, on any worker of any gateway.
+//! The feed between the two halves: what is on the wire, who may follow it, and that nothing
+//! acknowledged as gone is ever accepted again, on any worker of any gateway.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,4 +1,5 @@
-//! What the upstream sees, told by the upstream: uvicorn answers with the head as a Python application got it.
+//! What the upstream sees, told by the upstream: uvicorn answers with the head as a Python
+//! application got it.
 
 use serde_json::{Value, json};
 

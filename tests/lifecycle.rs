@@ -1,5 +1,5 @@
-//! Keys and accounts through their whole life, proven where it counts: at the running gateway, with the very next
-//! request after the admin API's answer.
+//! Keys and accounts through their whole life, proven where it counts: at the running gateway, with
+//! the very next request after the admin API's answer.
 
 use serde_json::{Value, json};
 

@@ -1,9 +1,10 @@
-//! The one integration binary: drives the true `portcullis` program through its public faces (argv, files, sockets)
-//! in front of upstreams nobody here wrote.
+//! The one integration binary: drives the true `portcullis` program through its public faces (argv,
+//! files, sockets) in front of upstreams nobody here wrote.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "in a test a panic is the report")]
 #![expect(clippy::print_stderr, reason = "a failing test shows the end of the program's log")]
 
+mod admin_api;
 mod bad_input;
 mod cli;
 mod denials;

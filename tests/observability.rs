@@ -1,4 +1,5 @@
-//! Every request leaves exactly one record and one increment of one outcome, and no secret anywhere.
+//! Every request leaves exactly one record and one increment of one outcome, and no secret
+//! anywhere.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -67,11 +68,13 @@ fn every_request_has_one_record_and_one_outcome() {
         ("method_not_allowed", 405, Request::new("POST", "/clusters/c1")),
         ("allowed", 418, open("/open/../teapot")),
     ];
-    // The last one is a path the gateway refuses; it must count as that, though the upstream would have answered 418.
+    // The last one is a path the gateway refuses; it must count as that, though the upstream would
+    // have answered 418.
     let mut expected: BTreeMap<String, u64> = BTreeMap::new();
     for (outcome, status, request) in &requests[..requests.len() - 1] {
         let answer = connection.exchange(request);
-        // An unknown resource and a missing permission are one answer; the reason depends on what is known.
+        // An unknown resource and a missing permission are one answer; the reason depends on what
+        // is known.
         assert_eq!(answer.status, *status, "{outcome}");
         *expected.entry((*outcome).to_owned()).or_default() += 1;
     }

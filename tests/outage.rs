@@ -1,5 +1,5 @@
-//! What survives what: the gateway without its control plane, acknowledged changes without their process, traffic
-//! without a database to write to.
+//! What survives what: the gateway without its control plane, acknowledged changes without their
+//! process, traffic without a database to write to.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -196,7 +196,8 @@ fn a_database_that_cannot_grow_fails_admin_writes_with_a_problem_and_never_traff
     let stage = Stage::with_failing_writes();
     let account = stage.owner.account("ci");
     let key = stage.owner.key(&account, "key");
-    // A file size limit is what a full disk looks like to the process, and root is not exempt from it.
+    // A file size limit is what a full disk looks like to the process, and root is not exempt from
+    // it.
     let limit = |bytes: u64| {
         let limit = rustix::process::Rlimit { current: Some(bytes), maximum: None };
         let pid = i32::try_from(stage.program.pid()).ok().and_then(rustix::process::Pid::from_raw);

@@ -1,4 +1,5 @@
-//! What is matched is what is forwarded: path vectors, and a real upstream that says which bytes it got.
+//! What is matched is what is forwarded: path vectors, and a real upstream that says which bytes it
+//! got.
 
 use portcullis_core::feed::Kind;
 use serde_json::json;
@@ -8,7 +9,8 @@ use crate::support::snapshot::Snapshot;
 use crate::support::stage::FileStage;
 use crate::support::upstream::Upstream;
 
-/// `/admin` and everything below need a permission nobody has; `/public` and everything below are for everybody.
+/// `/admin` and everything below need a permission nobody has; `/public` and everything below are
+/// for everybody.
 const ROUTES: &str = r#"
 [[routes]]
 name = "admin"

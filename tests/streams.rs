@@ -1,4 +1,5 @@
-//! Bodies as long as disks, heads as slow as glaciers, connections that live and die as the protocol says.
+//! Bodies as long as disks, heads as slow as glaciers, connections that live and die as the
+//! protocol says.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -12,7 +13,8 @@ use crate::support::wait::{self, Stopwatch};
 
 const TWO_GIB: u64 = 2 << 30;
 
-/// How much resident memory may grow while two gibibytes pass: buffers of a few connections, not bodies.
+/// How much resident memory may grow while two gibibytes pass: buffers of a few connections, not
+/// bodies.
 const GROWTH_KIB: u64 = 24 * 1024;
 
 fn stage(upstream: Upstream, config: &str) -> (Stage, Key) {

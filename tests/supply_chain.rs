@@ -1,5 +1,5 @@
-//! Holds the dependency policy of `deny.toml` over `Cargo.lock` without any extra tool: version floors, packages that
-//! are banned outright, one source.
+//! Holds the dependency policy of `deny.toml` over `Cargo.lock` without any extra tool: version
+//! floors, packages that are banned outright, one source.
 
 use std::cmp::Ordering;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! The README's promises, run as they are written: the tour's commands in their order, each compared with the output
-//! printed below it.
+//! The README's promises, run as they are written: the tour's commands in their order, each
+//! compared with the output printed below it.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -14,7 +14,8 @@ struct Scene<'r> {
     promised: Option<&'r str>,
 }
 
-/// The blocks between ```` ```sh tour ```` fences, each with the ```` ```text ```` block that follows it.
+/// The blocks between ```` ```sh tour ```` fences, each with the ```` ```text ```` block that
+/// follows it.
 fn scenes() -> Vec<Scene<'static>> {
     let mut scenes: Vec<Scene<'static>> = Vec::new();
     let mut rest = README;

@@ -1,5 +1,5 @@
-//! `portcullis up`: what the first start makes, what the second one finds, what a second process is told, and how it
-//! ends.
+//! `portcullis up`: what the first start makes, what the second one finds, what a second process is
+//! told, and how it ends.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -223,7 +223,8 @@ fn the_bundled_sqlite_is_newer_than_the_corruption_of_its_write_ahead_log() {
     let upstream = Upstream::nginx();
     let home = Home::new();
     assert_eq!(home.up(&upstream.url()).ready().interrupt().code(), Some(0));
-    // https://www.sqlite.org/fileformat.html: offset 96 holds the version of the library that wrote last.
+    // https://www.sqlite.org/fileformat.html: offset 96 holds the version of the library that wrote
+    // last.
     let database = std::fs::read(home.data().join("portcullis.db")).unwrap();
     let version = u32::from_be_bytes(database[96..100].try_into().unwrap());
     assert!(version >= 3_051_003, "SQLite {version}");

@@ -1,5 +1,6 @@
-//! A small blocking HTTP/1.1 client over a plain socket. It sends the bytes it is told, well-formed or not, and reads
-//! answers strictly. Panics are reports: a test whose exchange breaks in an unforeseen way has failed.
+//! A small blocking HTTP/1.1 client over a plain socket. It sends the bytes it is told, well-formed
+//! or not, and reads answers strictly. Panics are reports: a test whose exchange breaks in an
+//! unforeseen way has failed.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -62,7 +63,8 @@ impl Answer {
     }
 }
 
-/// A request in the making. Fields are sent in the order and spelling given; `Host` is added unless given.
+/// A request in the making. Fields are sent in the order and spelling given; `Host` is added unless
+/// given.
 #[derive(Clone)]
 pub(crate) struct Request {
     method: String,
@@ -132,7 +134,8 @@ impl Request {
         Connection::open(to).exchange(self)
     }
 
-    /// Sends the request on a connection of its own; `None` when the server is not there or hangs up without a word.
+    /// Sends the request on a connection of its own; `None` when the server is not there or hangs
+    /// up without a word.
     pub(crate) fn try_send(&self, to: SocketAddr) -> Option<Answer> {
         let mut connection = Connection::try_open(to)?;
         connection.stream.write_all(&self.to_bytes(&to.to_string())).ok()?;
@@ -164,7 +167,8 @@ impl Connection {
     #[track_caller]
     pub(crate) fn exchange(&mut self, request: &Request) -> Answer {
         let bytes = request.to_bytes(&self.peer.to_string());
-        // A server may answer and hang up while a long request is still being written; what it said still counts.
+        // A server may answer and hang up while a long request is still being written; what it said
+        // still counts.
         let written = self.stream.write_all(&bytes);
         match self.try_read_answer(&request.method) {
             Ok(Some(answer)) => answer,
@@ -207,7 +211,8 @@ impl Connection {
         Ok(Some(answer))
     }
 
-    /// Reads a head only, for a body that the caller streams itself with [`Connection::drain_body`].
+    /// Reads a head only, for a body that the caller streams itself with
+    /// [`Connection::drain_body`].
     pub(crate) fn read_head(&mut self) -> std::io::Result<Option<Answer>> {
         let end = loop {
             if let Some(at) = self.pending.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -316,7 +321,8 @@ impl Connection {
             let room = usize::try_from(left).map_or(block.len(), |left| left.min(block.len()));
             let read = self.stream.read(&mut block[..room]).expect("the body goes on");
             assert!(read > 0, "the body ended {left} bytes early");
-            // Compared as a whole, since counting bytes one by one would be the slowest part of the test.
+            // Compared as a whole, since counting bytes one by one would be the slowest part of the
+            // test.
             assert!(block[..read] == zeros[..read], "the body is not zeros");
             left -= read as u64;
             if left <= next_watch {

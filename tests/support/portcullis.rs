@@ -1,5 +1,6 @@
-//! The true `portcullis` program: started on port 0 in a temporary directory, watched through its standard output, its
-//! files and its sockets, ended by signals as an operator or a power failure would end it.
+//! The true `portcullis` program: started on port 0 in a temporary directory, watched through its
+//! standard output, its files and its sockets, ended by signals as an operator or a power failure
+//! would end it.
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -103,20 +104,22 @@ impl Home {
         ])
     }
 
-    /// Starts the program and waits until it says that it is up. In `args`, `DATA` and `CONFIG` stand for the paths of
-    /// the data directory and the configuration file.
+    /// Starts the program and waits until it says that it is up. In `args`, `DATA` and `CONFIG`
+    /// stand for the paths of the data directory and the configuration file.
     #[track_caller]
     pub(crate) fn start(&self, args: &[&str]) -> Portcullis {
         self.try_start(args)
             .unwrap_or_else(|(status, log)| panic!("it does not start: {status}\n{log}"))
     }
 
-    /// Like [`Home::start`], for programs that must not come up: their exit status and standard error.
+    /// Like [`Home::start`], for programs that must not come up: their exit status and standard
+    /// error.
     pub(crate) fn try_start(&self, args: &[&str]) -> Result<Portcullis, (ExitStatus, String)> {
         self.launch(command(&[]), args)
     }
 
-    /// Starts the program such that a file size limit makes its writes fail, as a full disk does, instead of ending it.
+    /// Starts the program such that a file size limit makes its writes fail, as a full disk does,
+    /// instead of ending it.
     #[track_caller]
     pub(crate) fn start_with_failing_writes(&self, args: &[&str]) -> Portcullis {
         let mut shell = Command::new("/bin/sh");

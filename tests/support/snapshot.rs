@@ -1,5 +1,5 @@
-//! Writes snapshot files in the feed's own format, as a foreign control plane would: keys are minted with the core's
-//! public functions, records are plain JSON.
+//! Writes snapshot files in the feed's own format, as a foreign control plane would: keys are
+//! minted with the core's public functions, records are plain JSON.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,5 @@
-//! A whole installation for one test: an upstream, a home, the running program, and its organization's owner.
+//! A whole installation for one test: an upstream, a home, the running program, and its
+//! organization's owner.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -35,7 +36,8 @@ impl Stage {
         Self::with(Upstream::nginx(), OPEN_ROUTE)
     }
 
-    /// This upstream, named `app`, behind the routes and settings of `config`. Access records go to a file.
+    /// This upstream, named `app`, behind the routes and settings of `config`. Access records go to
+    /// a file.
     #[track_caller]
     pub(crate) fn with(upstream: Upstream, config: &str) -> Self {
         let home = Home::new();
@@ -162,7 +164,8 @@ fn records(home: &Home, count: usize) -> Vec<Value> {
     })
 }
 
-/// The two halves as two processes: `portcullis control` and `portcullis gateway`, each with a home of its own.
+/// The two halves as two processes: `portcullis control` and `portcullis gateway`, each with a home
+/// of its own.
 pub(crate) struct SplitStage {
     pub(crate) gateway: Portcullis,
     pub(crate) control: Portcullis,

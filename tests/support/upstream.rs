@@ -1,5 +1,6 @@
-//! Real upstreams: nginx from Debian, uvicorn from PyPI. Each gets a listening socket that this process has bound to
-//! port 0, so no port is guessed and connections queue until the server accepts them.
+//! Real upstreams: nginx from Debian, uvicorn from PyPI. Each gets a listening socket that this
+//! process has bound to port 0, so no port is guessed and connections queue until the server
+//! accepts them.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -19,7 +20,8 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// nginx with the locations of [`nginx_config`]; files put into [`Upstream::files`] are served below `/files/`.
+    /// nginx with the locations of [`nginx_config`]; files put into [`Upstream::files`] are served
+    /// below `/files/`.
     pub(crate) fn nginx() -> Self {
         let (socket, address) = bind();
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -34,7 +36,8 @@ impl Upstream {
         Self::spawn(command, address, directory)
     }
 
-    /// uvicorn with `tests/upstreams/echo.py`: answers with the request as a Python application saw it.
+    /// uvicorn with `tests/upstreams/echo.py`: answers with the request as a Python application saw
+    /// it.
     pub(crate) fn uvicorn() -> Self {
         let (socket, address) = bind();
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -98,8 +101,8 @@ impl Drop for Upstream {
 fn bind() -> (TcpListener, SocketAddr) {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = socket.local_addr().expect("a bound socket has an address");
-    // Accepted connections inherit it; uvicorn sets it only on sockets it has opened itself, and would
-    // otherwise wait 40 ms between a head and its body.
+    // Accepted connections inherit it; uvicorn sets it only on sockets it has opened itself, and
+    // would otherwise wait 40 ms between a head and its body.
     rustix::net::sockopt::set_tcp_nodelay(&socket, true).expect("a TCP socket");
     rustix::io::fcntl_setfd(&socket, FdFlags::empty()).expect("the socket can be inherited");
     (socket, address)

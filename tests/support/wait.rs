@@ -1,8 +1,10 @@
-//! Waiting for a state, with a deadline. The one place of the test suite that reads the ambient clock and pauses.
+//! Waiting for a state, with a deadline. The one place of the test suite that reads the ambient
+//! clock and pauses.
 
 use std::time::{Duration, Instant};
 
-/// How long a test waits for something that should be there at once. Generous: it is spent only on failure.
+/// How long a test waits for something that should be there at once. Generous: it is spent only on
+/// failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A stretch of real time, for deadlines and for statements about how long something took.
@@ -38,8 +40,8 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Gives the processor away between two questions. The states asked for belong to other processes, which offer nothing
-/// to block on; the pause decides nothing, the state does.
+/// Gives the processor away between two questions. The states asked for belong to other processes,
+/// which offer nothing to block on; the pause decides nothing, the state does.
 #[expect(clippy::disallowed_methods, reason = "another process offers no condition to block on")]
 fn pause() {
     std::thread::sleep(Duration::from_millis(5));
