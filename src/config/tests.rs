@@ -350,3 +350,41 @@ fn public_shadowed_and_unused_parts_are_warned_of() {
         assert!(found.contains(expected), "{found}");
     }
 }
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_text_is_read_or_refused_with_a_message(text in "\\PC{0,200}") {
+            if let Err(found) = read(&text) {
+                prop_assert!(!found.is_empty() && found.iter().all(|fault| !fault.is_empty()));
+            }
+        }
+
+        #[test]
+        fn any_value_of_any_key_is_read_or_refused_by_name(
+            section in 0..Config::KEYS.len(),
+            key in 0..20_usize,
+            value in prop_oneof!["\"[ -~&&[^\"\\\\]]{0,20}\"", "-?(0|[1-9][0-9]{0,18})", "true|false", "\\[\\]", "\\{\\}"],
+        ) {
+            let Some(section) = Config::KEYS.get(section) else { return Ok(()) };
+            let Shape::Section(keys) = (section.shape)() else { return Ok(()) };
+            let Some(key) = keys.get(key) else { return Ok(()) };
+            let name = format!("{}.{}", section.name, key.name);
+            match read(&format!("[{}]\n{} = {value}\n", section.name, key.name)) {
+                Ok(config) => prop_assert_eq!(read(&effective(&config)), Ok(config)),
+                Err(found) => {
+                    let named = found.iter().any(|fault| fault.starts_with(&name))
+                        // Two listeners of one address are reported at the second.
+                        || found.iter().any(|fault| fault.contains("is used twice"));
+                    prop_assert!(named, "{name} = {value}: {found:?}");
+                }
+            }
+        }
+    }
+}
