@@ -53,7 +53,9 @@ fn main() {
         let dead = &dead[..dead.len().min(100_000)];
         world.revoke(dead);
         let revoked = world.cost(dead, Expect::Refusal);
-        println!("{size:>10} {hit:>8.0} {miss:>8.0} {revoked:>8.0} {bytes:>10} {table:>12} {loaded:>12.1}");
+        println!(
+            "{size:>10} {hit:>8.0} {miss:>8.0} {revoked:>8.0} {bytes:>10} {table:>12} {loaded:>12.1}"
+        );
         last = Some((world, size));
     }
     if let Some((world, size)) = last {
@@ -113,7 +115,8 @@ impl World {
         let mut means: Vec<f64> = (0..ROUNDS)
             .map(|_| {
                 let started = Instant::now();
-                let permits = texts.iter().filter(|text| self.decide(&self.view, &text[..])).count();
+                let permits =
+                    texts.iter().filter(|text| self.decide(&self.view, &text[..])).count();
                 let mean = started.elapsed().as_nanos() as f64 / texts.len() as f64;
                 assert_eq!(permits, if expect == Expect::Permit { texts.len() } else { 0 });
                 mean
@@ -145,16 +148,23 @@ impl World {
 }
 
 const PLACES: [&str; 10] = [
-    "cluster/c0", "cluster/c1", "cluster/c2", "cluster/c3", "cluster/c4", "cluster/c5",
-    "cluster/c6", "cluster/c7", "cluster/c8", "cluster/c9",
+    "cluster/c0",
+    "cluster/c1",
+    "cluster/c2",
+    "cluster/c3",
+    "cluster/c4",
+    "cluster/c5",
+    "cluster/c6",
+    "cluster/c7",
+    "cluster/c8",
+    "cluster/c9",
 ];
 
 fn records(size: u64, peppers: &PepperRing) -> impl Iterator<Item = (Kind, String, Value)> {
     let org = std::iter::once((Kind::Org, "o1".to_owned(), json!({"state": "active"})));
     let role = (Kind::Role, "viewer".to_owned(), json!({"permissions": ["*:read"]}));
-    let clusters = (0..CLUSTERS).map(|number| {
-        (Kind::Resource, format!("o1:cluster/c{number}"), json!({"parent": "org"}))
-    });
+    let clusters = (0..CLUSTERS)
+        .map(|number| (Kind::Resource, format!("o1:cluster/c{number}"), json!({"parent": "org"})));
     let accounts = (0..size.div_ceil(KEYS_PER_ACCOUNT)).map(|number| {
         let grants = json!([{"at": "org", "self": ["@viewer"], "below": ["@viewer"]}]);
         let record = json!({"org": "o1", "state": "active", "name": "ci", "grants": grants});
@@ -213,7 +223,8 @@ fn readers_under_updates(world: World, size: u64) {
     let reader = World { ledger: Ledger::new(1), view: shared.load_full(), need, peppers };
     let alone = percentiles(&reader, &shared, &texts);
     let writer = std::thread::spawn({
-        let (shared, stop, changes) = (Arc::clone(&shared), Arc::clone(&stop), Arc::clone(&changes));
+        let (shared, stop, changes) =
+            (Arc::clone(&shared), Arc::clone(&stop), Arc::clone(&changes));
         move || {
             let mut retired = Vec::new();
             for number in 0.. {
@@ -243,7 +254,10 @@ fn readers_under_updates(world: World, size: u64) {
     println!("reader alone:    p50 {} ns, p99 {} ns, p99.9 {} ns", alone[0], alone[1], alone[2]);
     println!(
         "beside a writer: p50 {} ns, p99 {} ns, p99.9 {} ns at {rate:.0} changes/s ({:.0} us each)",
-        beside[0], beside[1], beside[2], 1e6 / rate
+        beside[0],
+        beside[1],
+        beside[2],
+        1e6 / rate
     );
     println!("p99 ratio: {:.2}", beside[1] as f64 / alone[1] as f64);
 }

@@ -26,9 +26,7 @@ impl Directory {
             return vec![known(Some(DenyReason::UnknownKey))];
         };
         let claim = super::Claim { peer: Some(peer), now, ..claim };
-        let checks = CHECKS
-            .iter()
-            .map(|(check, run)| Finding { check, denied: run(&claim).err() });
+        let checks = CHECKS.iter().map(|(check, run)| Finding { check, denied: run(&claim).err() });
         std::iter::once(known(None)).chain(checks).collect()
     }
 

@@ -96,7 +96,9 @@ pub struct Cidr {
 
 /// The text is not a range of addresses.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an address or a range such as 10.0.0.0/8 or 2001:db8::/32, without bits beyond its length")]
+#[error(
+    "an address or a range such as 10.0.0.0/8 or 2001:db8::/32, without bits beyond its length"
+)]
 pub struct CidrError;
 
 impl Cidr {

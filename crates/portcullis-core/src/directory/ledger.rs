@@ -21,8 +21,8 @@ use super::extra::KeyExtra;
 use super::grants::{Access, Patterns, Point, Symbols, number};
 use super::keys::{Entry, MAX_PEPPER, Staged};
 use super::{
-    Account, Block, Blocked, Directory, Identity, KeyTable, MAX_CHAIN, Mixer, Node, Org, Places, Presence, Slab,
-    Standing,
+    Account, Block, Blocked, Directory, Identity, KeyTable, MAX_CHAIN, Mixer, Node, Org, Places,
+    Presence, Slab, Standing,
 };
 
 /// A record that was not applied because of its content.
@@ -277,12 +277,7 @@ impl Ledger {
                     outcome.applied += 1;
                 }
                 Err(RecordFault(why)) => {
-                    outcome.refused.push(Refused {
-                        seq: position.seq,
-                        kind,
-                        id: id.clone(),
-                        why,
-                    });
+                    outcome.refused.push(Refused { seq: position.seq, kind, id: id.clone(), why });
                     sums.insert((kind, id.into()), sum);
                 }
             }
@@ -457,9 +452,8 @@ impl Ledger {
                     Err(fault)
                 }
                 Ok((key, entry)) => {
-                    let held = self.live.keys.find(key).is_some_and(|old| {
-                        is_held(old, entry.generation)
-                    });
+                    let held =
+                        self.live.keys.find(key).is_some_and(|old| is_held(old, entry.generation));
                     if held {
                         outcome.held.push(Held { kind, id: id.to_owned() });
                         self.live.keys.set_sum(key, sum);
@@ -837,9 +831,10 @@ fn is_held(old: &super::Slot, generation: u32) -> bool {
 }
 
 fn is_place(text: &str) -> bool {
-    text == "org" || text.split_once('/').is_some_and(|(kind, name)| {
-        !kind.is_empty() && !name.is_empty() && text.len() <= 256
-    })
+    text == "org"
+        || text
+            .split_once('/')
+            .is_some_and(|(kind, name)| !kind.is_empty() && !name.is_empty() && text.len() <= 256)
 }
 
 /// Percent-encodes everything a header value of ours may not hold (RFC 3986 section 2.1).

@@ -66,11 +66,8 @@ impl World {
     /// Organization o1 with cluster/c1 and cluster/c2, account sa1 that may read everywhere, and
     /// key 1 with secret 1.
     fn new() -> Self {
-        let mut world = Self {
-            ledger: Ledger::new(99),
-            records: BTreeMap::new(),
-            revoked: Vec::new(),
-        };
+        let mut world =
+            Self { ledger: Ledger::new(99), records: BTreeMap::new(), revoked: Vec::new() };
         world.put(Kind::Org, "o1", json!({"state": "active"}));
         world.put(Kind::Resource, "o1:cluster/c1", json!({"parent": "org"}));
         world.put(Kind::Resource, "o1:cluster/c2", json!({"parent": "org"}));
@@ -122,7 +119,12 @@ impl World {
         verdict.err().map(|refusal| refusal.reason)
     }
 
-    fn may(&mut self, key: &PlainKey, permission: &str, place: Place<'_>) -> Result<(), DenyReason> {
+    fn may(
+        &mut self,
+        key: &PlainKey,
+        permission: &str,
+        place: Place<'_>,
+    ) -> Result<(), DenyReason> {
         let permission: Permission = permission.parse().expect("a permission");
         let need = self.ledger.symbols().requirement(&permission);
         let directory = self.ledger.view();
@@ -168,8 +170,10 @@ fn every_reason_to_refuse_a_key_is_named() {
     let world = World::new();
     assert_eq!(world.reason(&key(2, 1), NOW), Some(DenyReason::UnknownKey));
     assert_eq!(world.reason(&key(1, 2), NOW), Some(DenyReason::BadSecret));
-    assert_eq!(put(json!({"current": {"alg": "b3", "pepper": 9, "digest": "00".repeat(32)}})),
-               Some(DenyReason::UnknownKey));
+    assert_eq!(
+        put(json!({"current": {"alg": "b3", "pepper": 9, "digest": "00".repeat(32)}})),
+        Some(DenyReason::UnknownKey)
+    );
     assert_eq!(put(json!({"state": "inactive"})), Some(DenyReason::KeyInactive));
     assert_eq!(put(json!({"not_before_ms": NOW.0 + 1})), Some(DenyReason::NotYetValid));
     assert_eq!(put(json!({"not_before_ms": NOW.0})), None);
@@ -269,10 +273,18 @@ fn a_bad_record_refuses_itself_and_nothing_else() {
         (Kind::Key, "short".to_owned(), json!({}), "id: a key id is 11 characters"),
         (Kind::Key, id(1), key_record(&key(1, 1), json!({"crit": ["moon"]})), "crit: \"moon\""),
         (Kind::Key, id(1), key_record(&key(1, 1), json!({"sources": ["x"]})), "sources: "),
-        (Kind::Account, "sa1".to_owned(), account_record(json!([{"at": "?", "self": [], "below": []}])),
-         "grants: `at` is"),
-        (Kind::Account, "sa1".to_owned(), account_record(json!([{"at": "org", "self": ["x"], "below": []}])),
-         "grants: \"x\""),
+        (
+            Kind::Account,
+            "sa1".to_owned(),
+            account_record(json!([{"at": "?", "self": [], "below": []}])),
+            "grants: `at` is",
+        ),
+        (
+            Kind::Account,
+            "sa1".to_owned(),
+            account_record(json!([{"at": "org", "self": ["x"], "below": []}])),
+            "grants: \"x\"",
+        ),
         (Kind::Org, "o1".to_owned(), json!({"state": "tired"}), "unknown variant `tired`"),
         (Kind::Resource, "o1:cluster/c1".to_owned(), json!({"parent": "cluster/c1"}), "parent: "),
         (Kind::Resource, "nowhere".to_owned(), json!({"parent": "org"}), "id: "),
@@ -283,12 +295,18 @@ fn a_bad_record_refuses_itself_and_nothing_else() {
         let refused = outcome.refused.first().map(|refused| refused.why.clone());
         assert!(refused.as_ref().is_some_and(|text| text.starts_with(why)), "{why}: {refused:?}");
         assert_eq!(world.ledger.digest(), world.expected_digest(), "{why}");
-        assert_eq!(world.may(&key(1, 1), "cluster:read", Place::At("cluster/c1", Unknown::Deny)), Ok(()));
+        assert_eq!(
+            world.may(&key(1, 1), "cluster:read", Place::At("cluster/c1", Unknown::Deny)),
+            Ok(())
+        );
     }
     let outcome = world.reload();
     assert_eq!(outcome.refused.len(), 7, "{outcome:?}");
     assert_eq!(world.ledger.digest(), world.expected_digest());
-    assert_eq!(world.may(&key(1, 1), "cluster:read", Place::At("cluster/c1", Unknown::Deny)), Ok(()));
+    assert_eq!(
+        world.may(&key(1, 1), "cluster:read", Place::At("cluster/c1", Unknown::Deny)),
+        Ok(())
+    );
     assert_eq!(world.delete(Kind::Key, &id(1)).refused.len(), 1);
 }
 
@@ -312,10 +330,14 @@ fn the_first_point_on_the_way_to_the_root_decides() {
     assert_eq!(world.may(&key(1, 1), "cluster:read", c1), Ok(()));
     assert_eq!(world.may(&key(1, 1), "cluster:write", c1), Err(DenyReason::MissingPermission));
     assert_eq!(world.may(&key(1, 1), "role:read", Place::Root), Err(DenyReason::MissingPermission));
-    world.put(Kind::Account, "sa1", account_record(json!([
-        {"at": "org", "self": ["org:admin"], "below": ["cluster:*"]},
-        {"at": "cluster/c1", "self": ["*:read"], "below": ["*:*"]},
-    ])));
+    world.put(
+        Kind::Account,
+        "sa1",
+        account_record(json!([
+            {"at": "org", "self": ["org:admin"], "below": ["cluster:*"]},
+            {"at": "cluster/c1", "self": ["*:read"], "below": ["*:*"]},
+        ])),
+    );
     world.put(Kind::Resource, "o1:project/p1", json!({"parent": "cluster/c1"}));
     let p1 = Place::At("project/p1", Unknown::Deny);
     assert_eq!(world.may(&key(1, 1), "cluster:write", c1), Err(DenyReason::MissingPermission));
@@ -338,9 +360,13 @@ fn unknown_resources_are_refused_or_count_as_children_of_the_root() {
         Err(DenyReason::UnknownResource)
     );
     assert_eq!(world.may(&key(1, 1), "cluster:read", stranger(Unknown::Root)), Ok(()));
-    world.put(Kind::Account, "sa1", account_record(json!([
-        {"at": "org", "self": ["*:read"], "below": []},
-    ])));
+    world.put(
+        Kind::Account,
+        "sa1",
+        account_record(json!([
+            {"at": "org", "self": ["*:read"], "below": []},
+        ])),
+    );
     assert_eq!(
         world.may(&key(1, 1), "cluster:read", stranger(Unknown::Root)),
         Err(DenyReason::MissingPermission)
@@ -383,8 +409,10 @@ fn a_restriction_narrows_by_permission_resource_and_method() {
     assert_eq!(with(json!({}), "cluster:read", c1), Ok(()));
     assert_eq!(with(json!({"permissions": ["node:*"]}), "cluster:read", c1), no);
     assert_eq!(with(json!({"permissions": ["*:read"]}), "cluster:read", c1), Ok(()));
-    assert_eq!(with(json!({"permissions": ["*:*"]}), "cluster:write", c1),
-               Err(DenyReason::MissingPermission));
+    assert_eq!(
+        with(json!({"permissions": ["*:*"]}), "cluster:write", c1),
+        Err(DenyReason::MissingPermission)
+    );
     assert_eq!(with(json!({"resources": ["cluster/c1"]}), "cluster:read", c1), Ok(()));
     assert_eq!(with(json!({"resources": ["cluster/c1"]}), "cluster:read", c2), no);
     assert_eq!(with(json!({"resources": ["org"]}), "cluster:read", c2), Ok(()));
@@ -396,12 +424,18 @@ fn a_restriction_narrows_by_permission_resource_and_method() {
 #[test]
 fn an_archived_resource_keeps_only_read() {
     let mut world = World::new();
-    world.put(Kind::Account, "sa1",
-              account_record(json!([{"at": "org", "self": ["**"], "below": ["**"]}])));
+    world.put(
+        Kind::Account,
+        "sa1",
+        account_record(json!([{"at": "org", "self": ["**"], "below": ["**"]}])),
+    );
     let c1 = Place::At("cluster/c1", Unknown::Deny);
     assert_eq!(world.may(&key(1, 1), "cluster:write", c1), Ok(()));
-    world.put(Kind::Resource, "o1:cluster/c1",
-              json!({"parent": "org", "archived": true, "crit": ["archived"]}));
+    world.put(
+        Kind::Resource,
+        "o1:cluster/c1",
+        json!({"parent": "org", "archived": true, "crit": ["archived"]}),
+    );
     assert_eq!(world.may(&key(1, 1), "cluster:write", c1), Err(DenyReason::MissingPermission));
     assert_eq!(world.may(&key(1, 1), "cluster:read", c1), Ok(()));
 }
@@ -419,7 +453,11 @@ fn a_view_never_sees_what_comes_later() {
 #[test]
 fn explain_names_every_check() {
     let mut world = World::new();
-    world.put(Kind::Key, &id(1), key_record(&key(1, 1), json!({"state": "inactive", "expires_at_ms": 1})));
+    world.put(
+        Kind::Key,
+        &id(1),
+        key_record(&key(1, 1), json!({"state": "inactive", "expires_at_ms": 1})),
+    );
     let findings = world.ledger.view().explain(KeyId::from_u64(1), peer(), NOW);
     let denied: Vec<_> = findings.iter().filter_map(|finding| finding.denied).collect();
     assert_eq!(denied, [DenyReason::KeyInactive, DenyReason::KeyExpired]);

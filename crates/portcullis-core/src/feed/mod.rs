@@ -10,9 +10,9 @@ pub use digest::{RecordSum, StateDigest, canonical};
 pub use line::{End, Header, Heartbeat, Line, LineError, Txn, parse_line, record_json};
 pub(crate) use record::read;
 pub use record::{
-    AccountRecord, Alg, BlockMatch, BlockRecord, DigestRecord, OnStale, OrgRecord, PointRecord, RecordFault,
-    ResourceRecord, RestrictRecord, RoleRecord, SetRecord, State, OrgState, KeyRecord,
-    PreviousRecord,
+    AccountRecord, Alg, BlockMatch, BlockRecord, DigestRecord, KeyRecord, OnStale, OrgRecord,
+    OrgState, PointRecord, PreviousRecord, RecordFault, ResourceRecord, RestrictRecord, RoleRecord,
+    SetRecord, State,
 };
 pub use strict::parse_strict;
 

@@ -54,12 +54,21 @@ fn a_line_that_cannot_be_read_names_the_member() {
         ("[]", "not a feed line: a line is a JSON object"),
         (r#"{"line":"dance"}"#, "line: header, end, heartbeat or txn; absent on a record"),
         (r#"{"line":7}"#, "line: header, end, heartbeat or txn; absent on a record"),
-        (r#"{"kind":"cat","id":"1","record":{}}"#, "kind: account, block, key, org, plan, quota, resource, role, set or signer"),
+        (
+            r#"{"kind":"cat","id":"1","record":{}}"#,
+            "kind: account, block, key, org, plan, quota, resource, role, set or signer",
+        ),
         (r#"{"kind":"org","record":{}}"#, "id: a string"),
         (r#"{"kind":"org","id":"o","record":[]}"#, "record: an object"),
-        (r#"{"line":"txn","epoch":1,"seq":-1,"at_ms":0,"changes":[]}"#, "seq: an integer from 0 to 2^53-1"),
+        (
+            r#"{"line":"txn","epoch":1,"seq":-1,"at_ms":0,"changes":[]}"#,
+            "seq: an integer from 0 to 2^53-1",
+        ),
         (r#"{"line":"txn","epoch":1,"seq":1,"at_ms":0}"#, "changes: an array of changes"),
-        (r#"{"line":"txn","epoch":1,"seq":1,"at_ms":0,"changes":[{"op":"eat","kind":"org","id":"o"}]}"#, "op: put, delete or revoke"),
+        (
+            r#"{"line":"txn","epoch":1,"seq":1,"at_ms":0,"changes":[{"op":"eat","kind":"org","id":"o"}]}"#,
+            "op: put, delete or revoke",
+        ),
     ] {
         let error = parse_line(text.as_bytes()).expect_err(text);
         assert_eq!(error.to_string(), message, "{text}");

@@ -79,8 +79,7 @@ pub fn mint_for(
 pub(super) fn render(id: KeyId, prefix: &Prefix, secret: &[u8; 32]) -> PlainKey {
     let mut digits = base62::encode_secret(secret);
     // Sized up front: growing would leave a copy of the secret behind in freed memory.
-    let mut text =
-        Zeroizing::new(String::with_capacity(Prefix::MAX + 1 + HASHED_LEN + CRC_LEN));
+    let mut text = Zeroizing::new(String::with_capacity(Prefix::MAX + 1 + HASHED_LEN + CRC_LEN));
     text.push_str(prefix.as_str());
     text.push('_');
     text.extend(id.digits().map(char::from));

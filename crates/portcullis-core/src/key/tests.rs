@@ -5,7 +5,6 @@ use crate::entropy::{Entropy, EntropyFailure};
 
 const EXAMPLE: &str = "ptc_063UfDVRKBz_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3h0BAr";
 
-
 struct Fixed([u8; 40]);
 
 impl Entropy for Fixed {
@@ -83,7 +82,8 @@ fn every_kind_of_malformed_text_is_named() {
 fn secrets_are_not_in_debug_output() {
     let key = mint(&Prefix::default(), &example_bytes()).expect("entropy is fixed");
     let pepper = counting_pepper();
-    let shown = format!("{key:?} {:?} {:?} {:?}", key.parsed(), pepper, key.parsed().digest(&pepper));
+    let shown =
+        format!("{key:?} {:?} {:?} {:?}", key.parsed(), pepper, key.parsed().digest(&pepper));
     assert_eq!(shown, "PlainKey ParsedKey(063UfDVRKBz) Pepper(1) Digest");
 }
 
