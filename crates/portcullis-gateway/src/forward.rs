@@ -9,16 +9,17 @@ use bytes::Bytes;
 use http::header::{
     CONTENT_LENGTH, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, VIA,
 };
-use portcullis_core::directory::{Permit, Principal};
-use portcullis_core::key::KeyId;
+use portcullis_core::directory::Permit;
 use portcullis_core::route::ResourceText;
 use portcullis_core::verdict::DenyReason;
 
 use crate::phase::Connection;
 use crate::plan::ListenerPlan;
+use crate::request_id::RequestId;
 use crate::respond::REQUEST_ID;
 use crate::settings::Underscore;
 use crate::shared::Published;
+use crate::text::Texts;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -49,9 +50,8 @@ pub(crate) struct HeaderRules {
     credentials: Vec<HeaderName>,
 }
 
-/// Names of the identity headers. Each worker has its own, for their reference counts are written
-/// with every request.
-#[derive(Debug)]
+/// Names of the identity headers.
+#[derive(Clone, Debug)]
 pub(crate) struct IdentityNames {
     subject: HeaderName,
     org: HeaderName,
@@ -80,7 +80,8 @@ enum Class {
     RequestId,
 }
 
-/// Names to be removed from a head.
+/// Names to be removed from a head. Three kilobytes: it stays where it was made.
+#[derive(Default)]
 pub(crate) struct Removal(ArrayVec<HeaderName, MAX_REMOVED>);
 
 impl HeaderRules {
@@ -93,9 +94,15 @@ impl HeaderRules {
         Self { prefix: prefix.to_owned(), underscore, remove, credentials }
     }
 
-    /// The identity headers' names. The prefix was checked when the settings were.
+    /// The identity headers' names, made once per gateway. The prefix was checked when the settings
+    /// were.
     pub(crate) fn identity_names(&self) -> Option<IdentityNames> {
-        let name = |rest: &str| HeaderName::try_from(format!("{}{rest}", self.prefix)).ok();
+        // Names that live for ever need no reference count, which every request would write to.
+        let name = |rest: &str| {
+            let text = format!("{}{rest}", self.prefix);
+            HeaderName::try_from(&text).ok()?;
+            Some(HeaderName::from_static(text.leak()))
+        };
         Some(IdentityNames {
             subject: name("subject")?,
             org: name("org")?,
@@ -113,15 +120,18 @@ impl HeaderRules {
     /// # Errors
     ///
     /// The head is refused: a forbidden nomination, a name with `_`, an unknown expectation.
-    pub(crate) fn examine(&self, headers: &HeaderMap) -> Result<Removal, DenyReason> {
-        let mut removal = Removal(ArrayVec::new());
+    pub(crate) fn examine(
+        &self,
+        headers: &HeaderMap,
+        removal: &mut Removal,
+    ) -> Result<(), DenyReason> {
         let mut nominated = 0;
         for (name, value) in headers {
             match self.classify(name.as_str()) {
                 Class::Pass => {}
                 Class::Hop | Class::Reserved => removal.add(name),
                 Class::Connection => {
-                    self.nominate(value, &mut nominated, &mut removal)?;
+                    self.nominate(value, &mut nominated, removal)?;
                     removal.add(name);
                 }
                 Class::Expect => {
@@ -149,7 +159,7 @@ impl HeaderRules {
                 removal.add(name);
             }
         }
-        Ok(removal)
+        Ok(())
     }
 
     /// Reads one `Connection` line.
@@ -256,7 +266,7 @@ impl HeaderRules {
     ///
     /// The response frames its body in two ways.
     pub(crate) fn clean_response(&self, headers: &mut HeaderMap) -> Result<(), DenyReason> {
-        let mut removal = Removal(ArrayVec::new());
+        let mut removal = Removal::default();
         let (mut lengths, mut codings) = (0, 0);
         for (name, value) in &*headers {
             match name.as_str() {
@@ -358,18 +368,6 @@ pub(crate) struct Caller<'d> {
     pub(crate) scope: Option<(HeaderValue, Option<ResourceText>)>,
 }
 
-/// Values that stay the same while one key comes over one connection and the directory is the
-/// same.
-pub(crate) struct IdentityValues {
-    key: KeyId,
-    serial: u64,
-    subject: HeaderValue,
-    org: HeaderValue,
-    key_id: HeaderValue,
-    username: Option<HeaderValue>,
-    seq: HeaderValue,
-}
-
 /// Values that stay the same while one host is asked for over one connection.
 pub(crate) struct ForwardedValues {
     host: HeaderValue,
@@ -379,11 +377,12 @@ pub(crate) struct ForwardedValues {
 /// What step 11 writes into a head.
 pub(crate) struct Writing<'w> {
     pub(crate) names: &'w IdentityNames,
+    pub(crate) texts: &'w Texts,
     pub(crate) listener: &'w ListenerPlan,
     pub(crate) connection: &'w Connection,
     /// Host and port as matched.
     pub(crate) authority: &'w str,
-    pub(crate) request_id: Bytes,
+    pub(crate) request_id: &'w RequestId,
     /// GET or HEAD with a body of unknown length, which hyper would leave out.
     pub(crate) chunked: bool,
 }
@@ -416,9 +415,7 @@ impl Writing<'_> {
         self.write_forwarding(headers, before);
         self.write_identity(headers, caller);
         headers.append(VIA, VIA_US);
-        if let Ok(id) = HeaderValue::from_maybe_shared(self.request_id.clone()) {
-            headers.insert(REQUEST_ID, id);
-        }
+        self.put(headers, &REQUEST_ID, self.request_id.as_bytes());
     }
 
     fn write_forwarding(&self, headers: &mut HeaderMap, before: Option<Forwarding>) {
@@ -439,50 +436,34 @@ impl Writing<'_> {
             return;
         };
         let principal = permit.principal();
-        let (key, serial) = (principal.key_id(), published.serial());
-        let mut cache = self.connection.identity.borrow_mut();
-        if !cache.as_ref().is_some_and(|known| known.key == key && known.serial == serial) {
-            *cache = IdentityValues::of(principal, published);
-        }
-        let Some(IdentityValues { key: _, serial: _, subject, org, key_id, username, seq }) =
-            &*cache
-        else {
-            return;
-        };
-        headers.insert(self.names.subject.clone(), subject.clone());
-        headers.insert(self.names.org.clone(), org.clone());
-        headers.insert(self.names.key_id.clone(), key_id.clone());
-        if let Some(username) = username {
-            headers.insert(self.names.username.clone(), username.clone());
+        let username = principal.account_name();
+        let place = scope.as_ref().map(|(_, place)| place.as_deref());
+        self.put(headers, &self.names.subject, &principal.account_id());
+        self.put(headers, &self.names.org, principal.org_id());
+        self.put(headers, &self.names.key_id, &principal.key_id().digits());
+        if !username.is_empty() {
+            self.put(headers, &self.names.username, &username);
         }
         headers.insert(self.names.method.clone(), KEY);
-        headers.insert(self.names.seq.clone(), seq.clone());
-        if let Some((permission, resource)) = scope {
+        self.put(headers, &self.names.seq, published.position_text());
+        if let Some((permission, _)) = scope {
             headers.insert(self.names.scopes.clone(), permission.clone());
-            let place = match resource.as_deref() {
-                Some(resource) => HeaderValue::from_str(resource),
-                None => Ok(ROOT),
-            };
-            if let Ok(place) = place {
-                headers.insert(self.names.resource.clone(), place);
+        }
+        match place {
+            Some(Some(place)) => self.put(headers, &self.names.resource, place.as_bytes()),
+            Some(None) => {
+                headers.insert(self.names.resource.clone(), ROOT);
             }
+            None => {}
         }
     }
-}
 
-impl IdentityValues {
-    fn of(principal: &Principal<'_>, published: &Published) -> Option<Self> {
-        let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).ok();
-        let username = principal.account_name();
-        Some(Self {
-            key: principal.key_id(),
-            serial: published.serial(),
-            subject: value(&principal.account_id())?,
-            org: value(principal.org_id())?,
-            key_id: value(&principal.key_id().digits())?,
-            username: if username.is_empty() { None } else { Some(value(&username)?) },
-            seq: value(published.position_text())?,
-        })
+    /// Ids and names in the directory are of characters that a header may have; anything else is
+    /// left out, and the name is gone from the head already.
+    fn put(&self, headers: &mut HeaderMap, name: &HeaderName, value: &[u8]) {
+        if let Some(value) = self.texts.value(value) {
+            headers.insert(name.clone(), value);
+        }
     }
 }
 
@@ -497,7 +478,8 @@ impl ForwardedValues {
         let quoted =
             if name.contains([':', '[']) { format!("\"{name}\"") } else { name.to_owned() };
         let forwarded = HeaderValue::try_from(format!("for={by};host={quoted};proto=http")).ok()?;
-        Some(Self { host: host.clone(), forwarded })
+        // A copy: the original is a piece of a read buffer, which would be kept as long as this.
+        Some(Self { host: HeaderValue::from_bytes(host.as_bytes()).ok()?, forwarded })
     }
 
     pub(crate) fn forwarded_if(&self, host: &HeaderValue) -> Option<HeaderValue> {

@@ -33,6 +33,7 @@ mod status;
 mod steward;
 mod stream;
 mod subscriber;
+mod text;
 mod upstream;
 mod worker;
 

@@ -10,7 +10,7 @@ use http::HeaderValue;
 use portcullis_core::time::MonoNs;
 use portcullis_core::verdict::DenyReason;
 
-use crate::forward::{ForwardedValues, IdentityValues};
+use crate::forward::ForwardedValues;
 use crate::pool::Link;
 use crate::settings::Timeouts;
 
@@ -62,8 +62,7 @@ pub(crate) enum Waiting {
 pub(crate) struct Connection {
     /// The other end's address as a header value.
     pub(crate) peer_text: HeaderValue,
-    /// Header values of the last request, for the next one is likely to need the same.
-    pub(crate) identity: RefCell<Option<IdentityValues>>,
+    /// The `Forwarded` element of the last request, for the next one is likely to need the same.
     forwarded: RefCell<Option<ForwardedValues>>,
     /// Index of the listener it came through.
     pub(crate) listener: usize,
@@ -122,7 +121,6 @@ impl Connection {
             // An address is digits, letters, dots and colons.
             peer_text: HeaderValue::try_from(address)
                 .unwrap_or(HeaderValue::from_static("unknown")),
-            identity: RefCell::new(None),
             forwarded: RefCell::new(None),
             listener,
             peer,

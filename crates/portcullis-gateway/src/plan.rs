@@ -15,7 +15,7 @@ use portcullis_core::key::{PepperRing, Prefix};
 use portcullis_core::route::{EncodedSlash, PathPolicy, RouteSpec, RouteTable};
 
 use crate::credential::Source;
-use crate::forward::HeaderRules;
+use crate::forward::{HeaderRules, IdentityNames};
 use crate::phase::{ExchangeLimits, PhaseLimits, nanos};
 use crate::pool::may_dial;
 use crate::respond::Challenges;
@@ -34,6 +34,7 @@ pub(crate) struct Plan {
     routes: Vec<RoutePlan>,
     pub(crate) upstreams: Vec<Arc<UpstreamPlan>>,
     pub(crate) headers: HeaderRules,
+    pub(crate) identity_names: IdentityNames,
     pub(crate) paths: PathPolicy,
     pub(crate) peppers: PepperRing,
     pub(crate) prefixes: Vec<Prefix>,
@@ -143,8 +144,8 @@ impl Plan {
         let headers = faults.headers(&settings);
         let (routes, specs) = faults.routes(&settings, symbols);
         let table = faults.table(specs);
-        match table {
-            Some(table) if faults.0.is_empty() => Ok((
+        match (table, headers.identity_names()) {
+            (Some(table), Some(identity_names)) if faults.0.is_empty() => Ok((
                 Self {
                     phases: PhaseLimits::new(&settings.timeouts),
                     linger: settings.timeouts.linger,
@@ -154,6 +155,7 @@ impl Plan {
                     routes,
                     upstreams,
                     headers,
+                    identity_names,
                     paths: settings.paths,
                     peppers: settings.keys.peppers,
                     prefixes: settings.keys.prefixes,
@@ -162,7 +164,7 @@ impl Plan {
                 },
                 settings.feed,
             )),
-            Some(_) | None => Err(faults.0),
+            (Some(_) | None, _) => Err(faults.0),
         }
     }
 
@@ -495,7 +497,8 @@ fn route_plan(
         upstream,
         access,
         // A permission is made of lower-case letters, digits and `_.-:`.
-        scope: permission.as_deref().and_then(|text| HeaderValue::from_str(text).ok()),
+        // It lives for ever, so that no request writes to a reference count of it.
+        scope: permission.clone().map(|text| HeaderValue::from_static(text.leak())),
         sources: route.credentials.iter().filter_map(compile_source).collect(),
         forward_credential: route.forward_credential,
         query_source: route

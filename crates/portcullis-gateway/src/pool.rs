@@ -88,7 +88,7 @@ impl Pool {
             // Polled without a waker: whoever sends the next request polls it again with one.
             link.drive(&mut Context::from_waker(Waker::noop()));
             if link.is_ready() {
-                link.received.set(0);
+                link.seen.received.set(false);
                 return Some(link);
             }
         }
@@ -113,8 +113,8 @@ impl Pool {
             Ok(Ok(socket)) => socket,
         };
         socket.set_nodelay(true).map_err(Unlinked::Refused)?;
-        let received = Rc::new(Cell::new(0));
-        let stream = UpstreamStream { socket, received: Rc::clone(&received) };
+        let seen = Rc::new(Seen::default());
+        let stream = UpstreamStream { socket, seen: Rc::clone(&seen) };
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(self.plan.response_head_bytes.max(8 * 1024))
             .max_header_size(self.plan.response_head_bytes)
@@ -124,7 +124,7 @@ impl Pool {
         Ok(Rc::new(Link {
             sender: RefCell::new(sender),
             driver: RefCell::new(Some(driver)),
-            received,
+            seen,
             served: Cell::new(0),
             idle_since: Cell::new(MonoNs(0)),
             place,
@@ -134,6 +134,7 @@ impl Pool {
     /// Takes a connection back after an exchange; drops it unless it can carry another one.
     pub(crate) fn give_back(link: Rc<Link>, now: MonoNs) {
         link.served.set(link.served.get() + 1);
+        link.seen.keeps.set(false);
         let pool = Rc::clone(&link.place.pool);
         let Some(address) = pool.addresses.get(link.place.address) else { return };
         let worn = link.served.get() >= pool.plan.requests_per_connection;
@@ -195,8 +196,7 @@ pub(crate) struct Link {
     sender: RefCell<http1::SendRequest<UpstreamBody>>,
     /// `None` when the connection has ended.
     driver: RefCell<Option<http1::Connection<TokioIo<UpstreamStream>, UpstreamBody>>>,
-    /// Bytes read since the present exchange began.
-    received: Rc<Cell<u64>>,
+    seen: Rc<Seen>,
     served: Cell<u32>,
     idle_since: Cell<MonoNs>,
     place: Place,
@@ -224,7 +224,19 @@ impl Link {
 
     /// Whether any byte of a response has come in this exchange.
     pub(crate) fn has_answered(&self) -> bool {
-        self.received.get() > 0
+        self.seen.received.get()
+    }
+
+    /// Keeps a copy of what is sent in this exchange, until [`Link::sent`] is asked for it.
+    pub(crate) fn keep_sent(&self) {
+        self.seen.sent.borrow_mut().clear();
+        self.seen.keeps.set(true);
+    }
+
+    /// What was sent since [`Link::keep_sent`].
+    pub(crate) fn sent(&self) -> Vec<u8> {
+        self.seen.keeps.set(false);
+        self.seen.sent.take()
     }
 
     /// Whether it has carried a request before.
@@ -248,10 +260,35 @@ mod http1_error {
         hyper::client::conn::TrySendError<http::Request<crate::body::UpstreamBody>>;
 }
 
-/// The upstream socket as hyper sees it: counts what comes in.
+/// The upstream socket as hyper sees it: notes what goes through.
 struct UpstreamStream {
     socket: TcpStream,
-    received: Rc<Cell<u64>>,
+    seen: Rc<Seen>,
+}
+
+/// What went through an upstream connection in the present exchange.
+#[derive(Default)]
+struct Seen {
+    /// Whether a byte came back.
+    received: Cell<bool>,
+    /// Whether what is sent is kept: only for requests that may be sent again. Copying the bytes
+    /// of a head costs a tenth of copying its map of fields.
+    keeps: Cell<bool>,
+    sent: RefCell<Vec<u8>>,
+}
+
+impl Seen {
+    fn wrote<'b>(&self, count: usize, pieces: impl Iterator<Item = &'b [u8]>) {
+        if self.keeps.get() {
+            let mut sent = self.sent.borrow_mut();
+            let mut left = count;
+            for piece in pieces {
+                let piece = piece.get(..left).unwrap_or(piece);
+                sent.extend_from_slice(piece);
+                left -= piece.len();
+            }
+        }
+    }
 }
 
 impl AsyncRead for UpstreamStream {
@@ -262,7 +299,9 @@ impl AsyncRead for UpstreamStream {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
-        self.received.set(self.received.get() + (buf.filled().len() - before) as u64);
+        if buf.filled().len() > before {
+            self.seen.received.set(true);
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -273,7 +312,9 @@ impl AsyncWrite for UpstreamStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, buf)
+        let count = ready!(Pin::new(&mut self.socket).poll_write(cx, buf))?;
+        self.seen.wrote(count, std::iter::once(buf));
+        Poll::Ready(Ok(count))
     }
 
     fn poll_write_vectored(
@@ -281,7 +322,9 @@ impl AsyncWrite for UpstreamStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+        let count = ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, bufs))?;
+        self.seen.wrote(count, bufs.iter().map(|buf| &**buf));
+        Poll::Ready(Ok(count))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -130,21 +130,23 @@ fn admit<'w>(
     // 4 to 10: the decision.
     let directory = worker.shared.directory.load();
     let asking = Asking { worker, connection, directory: directory.as_deref(), method: &method };
-    let decision = judge(&asking, &target, parts, size, record)?;
+    let mut removal = Removal::default();
+    let decision = judge(&asking, &target, (parts, size), &mut removal, record)?;
 
     // 11: the upstream's head.
     let route = decision.route;
     let same = matches!(raw, Cow::Borrowed(_)) && target.is_verbatim();
     let other_uri = decision.other_uri(same, &target)?;
     let writing = Writing {
-        names: &worker.identity_names,
+        names: &worker.plan.identity_names,
         listener: decision.listener,
         connection,
         authority: target.host().authority(),
-        request_id: record.id().bytes(),
+        request_id: record.id(),
+        texts: &worker.texts,
         chunked: !size.exact && matches!(method, Method::GET | Method::HEAD),
     };
-    writing.write(&mut parts.headers, &decision.removal, decision.caller.as_ref());
+    writing.write(&mut parts.headers, &removal, decision.caller.as_ref());
     if let Some(other) = other_uri {
         parts.uri = other;
     }
@@ -200,7 +202,6 @@ struct Asking<'a, 'w> {
 struct Decision<'w, 'a, 't> {
     route: &'w RoutePlan,
     listener: &'w ListenerPlan,
-    removal: Removal,
     /// Who asks; `None` on a public route.
     caller: Option<Caller<'a>>,
     /// The path the upstream sees.
@@ -213,8 +214,8 @@ struct Decision<'w, 'a, 't> {
 fn judge<'w, 'a, 't>(
     asking: &Asking<'a, 'w>,
     target: &'t Target<'_>,
-    parts: &mut Parts,
-    size: Size,
+    (parts, size): (&mut Parts, Size),
+    removal: &mut Removal,
     record: &mut Record,
 ) -> Result<Decision<'w, 'a, 't>, Ending<'w>> {
     let Asking { worker, connection, directory: _, method } = *asking;
@@ -242,7 +243,7 @@ fn judge<'w, 'a, 't>(
     if parts.headers.len() > plan.limits.header_count {
         return Err(denied(DenyReason::HeadTooLarge));
     }
-    let removal = plan.headers.examine(&parts.headers).map_err(denied)?;
+    plan.headers.examine(&parts.headers, removal).map_err(denied)?;
     if route.body_bytes > 0 && size.least > route.body_bytes {
         return Err(denied(DenyReason::BodyTooLarge));
     }
@@ -271,7 +272,7 @@ fn judge<'w, 'a, 't>(
         return Err(denied(DenyReason::Overloaded));
     }
     let path = found.upstream_path().map_err(|_| denied(DenyReason::BadRequest))?;
-    Ok(Decision { route, listener, removal, caller, path, rewritten })
+    Ok(Decision { route, listener, caller, path, rewritten })
 }
 
 impl<'w> Decision<'w, '_, '_> {

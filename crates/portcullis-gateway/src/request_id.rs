@@ -1,34 +1,29 @@
 //! Request ids: 32 hex digits from a generator of the worker's own. They tell requests apart and
 //! are not secret; nothing is ever derived from one.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 
-use bytes::Bytes;
 use portcullis_core::entropy::{Entropy, EntropyFailure};
 
 /// Digits of an id.
 const DIGITS: usize = 32;
-/// Ids that share one allocation.
-const BATCH: usize = 64;
-
 /// One request's id.
-#[derive(Clone, Debug)]
-pub(crate) struct RequestId(Bytes);
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct RequestId([u8; DIGITS]);
 
 impl RequestId {
-    pub(crate) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
-    pub(crate) fn bytes(&self) -> Bytes {
-        self.0.clone()
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
 /// A worker's source of ids.
 pub(crate) struct RequestIds {
     state: Cell<u64>,
-    batch: RefCell<Bytes>,
 }
 
 impl RequestIds {
@@ -36,35 +31,27 @@ impl RequestIds {
     pub(crate) fn new(entropy: &dyn Entropy) -> Result<Self, EntropyFailure> {
         let mut seed = [0; 8];
         entropy.fill(&mut seed)?;
-        Ok(Self { state: Cell::new(u64::from_le_bytes(seed)), batch: RefCell::default() })
+        Ok(Self { state: Cell::new(u64::from_le_bytes(seed)) })
     }
 
     /// A fresh id.
     pub(crate) fn next(&self) -> RequestId {
-        let mut batch = self.batch.borrow_mut();
-        if batch.len() < DIGITS {
-            *batch = self.fill();
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut digits = [b'0'; DIGITS];
+        for half in digits.chunks_exact_mut(16) {
+            let number = self.random();
+            for (place, digit) in half.iter_mut().enumerate() {
+                // Four bits always find a digit.
+                *digit = HEX.get((number >> (place * 4) & 15) as usize).copied().unwrap_or(b'0');
+            }
         }
-        RequestId(batch.split_to(DIGITS))
+        RequestId(digits)
     }
 
     /// True with probability `share`.
     #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
     pub(crate) fn chance(&self, share: f64) -> bool {
         share >= 1.0 || ((self.random() >> 11) as f64) / ((1_u64 << 53) as f64) < share
-    }
-
-    fn fill(&self) -> Bytes {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        let mut text = Vec::with_capacity(DIGITS * BATCH);
-        for _ in 0..BATCH * DIGITS / 16 {
-            let number = self.random();
-            text.extend((0..16).map(|place| {
-                // Four bits always find a digit.
-                HEX.get((number >> (place * 4) & 15) as usize).copied().unwrap_or(b'0')
-            }));
-        }
-        Bytes::from(text)
     }
 
     /// SplitMix64.

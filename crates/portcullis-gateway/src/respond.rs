@@ -72,7 +72,7 @@ pub(crate) fn deny(
     let body = if manner.grpc { grpc(&mut headers, problem) } else { plain(&mut headers, denial) };
     let status = if manner.grpc { 200 } else { problem.status };
     headers.insert(CACHE_CONTROL, NO_STORE);
-    if let Ok(id) = HeaderValue::from_maybe_shared(record.id().bytes()) {
+    if let Some(id) = record.worker().texts.value(record.id().as_bytes()) {
         headers.insert(REQUEST_ID, id);
     }
     if !manner.grpc {

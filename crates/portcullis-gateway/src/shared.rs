@@ -54,15 +54,13 @@ pub(crate) struct Shared {
 /// A directory with what is derived from it once per swap.
 pub(crate) struct Published {
     directory: Arc<Directory>,
-    serial: u64,
     position: Bytes,
 }
 
 impl Published {
-    /// `serial` must be another one with every swap.
-    pub(crate) fn new(directory: Arc<Directory>, serial: u64) -> Self {
+    pub(crate) fn new(directory: Arc<Directory>) -> Self {
         let position = Bytes::from(directory.position().to_string());
-        Self { directory, serial, position }
+        Self { directory, position }
     }
 
     pub(crate) fn directory(&self) -> &Directory {
@@ -71,11 +69,6 @@ impl Published {
 
     pub(crate) fn position(&self) -> Position {
         self.directory.position()
-    }
-
-    /// Tells this view from every other one of this run.
-    pub(crate) fn serial(&self) -> u64 {
-        self.serial
     }
 
     /// `epoch.seq`, for the upstream.

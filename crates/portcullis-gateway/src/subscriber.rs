@@ -57,7 +57,6 @@ pub(crate) struct Subscriber {
     cluster: Option<String>,
     verify_key: Option<VerifyingKey>,
     fence_ms: Option<u64>,
-    serial: u64,
     /// Views that a worker may still be reading.
     retired: Vec<Arc<Published>>,
     status: FeedStatus,
@@ -119,7 +118,6 @@ impl Subscriber {
             cluster: subscription.cluster.clone(),
             verify_key: subscription.verify_key,
             fence_ms: subscription.fence_ms,
-            serial: 0,
             retired: Vec::new(),
             status: FeedStatus { mode, ..FeedStatus::default() },
             acks: watch::channel(Bytes::new()).0,
@@ -470,8 +468,7 @@ impl Subscriber {
     /// One transaction, one swap. Whoever reads from now on reads the new view.
     fn publish(&mut self) {
         let Some(ledger) = &self.ledger else { return };
-        self.serial += 1;
-        let published = Arc::new(Published::new(ledger.view(), self.serial));
+        let published = Arc::new(Published::new(ledger.view()));
         let old = self.shared.directory.swap(Some(published));
         self.retired.extend(old);
         self.bury();

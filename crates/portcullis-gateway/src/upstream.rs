@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use http::{Method, Request, Response};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use portcullis_core::verdict::DenyReason;
@@ -57,7 +57,10 @@ pub(crate) async fn send(
                 }
             },
         };
-        let spare = if link.is_used() && retries_left > 0 { copy(&request) } else { None };
+        let repeatable = link.is_used() && retries_left > 0 && is_repeatable(&request);
+        if repeatable {
+            link.keep_sent();
+        }
         match exchange(worker, connection, &link, request).await {
             Ok(response) => {
                 worker.meters.attempt(upstream, Attempt::Ok);
@@ -74,10 +77,12 @@ pub(crate) async fn send(
                 let died_idle = link.is_used() && !link.has_answered();
                 let attempt = if died_idle { Attempt::ReusedDead } else { Attempt::Protocol };
                 worker.meters.attempt(upstream, attempt);
-                let again = unsent
-                    .map(|unsent| *unsent)
-                    .or(spare)
-                    .filter(|_| died_idle && retries_left > 0);
+                let again = match unsent {
+                    Some(unsent) => Some(*unsent),
+                    None if repeatable => rebuild(&link.sent()),
+                    None => None,
+                };
+                let again = again.filter(|_| died_idle && retries_left > 0);
                 request = again.ok_or(DenyReason::UpstreamProtocol)?;
                 retries_left -= 1;
                 fresh_only = true;
@@ -96,21 +101,31 @@ fn judge(unlinked: &Unlinked) -> (Attempt, DenyReason, bool) {
     }
 }
 
-/// A copy of a request that may be sent twice: of an idempotent method, without a body.
-fn copy(request: &Request<UpstreamBody>) -> Option<Request<UpstreamBody>> {
+/// Whether a request may be sent twice: of an idempotent method, without a body.
+fn is_repeatable(request: &Request<UpstreamBody>) -> bool {
     let idempotent = matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
     );
-    if !idempotent || !matches!(request.body(), UpstreamBody::Empty) {
-        return None;
+    idempotent && matches!(request.body(), UpstreamBody::Empty)
+}
+
+/// A request without a body from the head that was sent for it; `None` if not all of it was.
+fn rebuild(head: &[u8]) -> Option<Request<UpstreamBody>> {
+    let head = head.strip_suffix(b"\r\n\r\n")?;
+    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.trim_ascii_end());
+    let mut words = lines.next()?.split(|byte| *byte == b' ');
+    let mut request = Request::new(UpstreamBody::Empty);
+    *request.method_mut() = Method::from_bytes(words.next()?).ok()?;
+    *request.uri_mut() = Uri::try_from(words.next()?).ok()?;
+    for line in lines {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let (name, value) = line.split_at_checked(colon)?;
+        let name = HeaderName::from_bytes(name).ok()?;
+        let value = HeaderValue::from_bytes(value.get(1..)?.trim_ascii_start()).ok()?;
+        request.headers_mut().append(name, value);
     }
-    let mut copy = Request::new(UpstreamBody::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+    Some(request)
 }
 
 /// Why an exchange gave no response.
@@ -155,4 +170,21 @@ async fn exchange(
         connection.uploading.replace(None);
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_rebuilt_from_its_head() {
+        let head = b"GET /a?b=1 HTTP/1.1\r\nhost: api\r\nvia: 1\r\nvia: 2\r\nx-empty: \r\n\r\n";
+        let request = rebuild(head).unwrap();
+        assert_eq!((request.method(), request.uri()), (&Method::GET, &Uri::from_static("/a?b=1")));
+        assert_eq!(request.headers().get("host").unwrap(), "api");
+        assert_eq!(request.headers().get_all("via").iter().count(), 2);
+        assert_eq!(request.headers().get("x-empty").unwrap(), "");
+        assert!(rebuild(b"GET / HTTP/1.1\r\nhost: a").is_none());
+        assert!(rebuild(b"").is_none());
+    }
 }

@@ -18,7 +18,6 @@ use portcullis_core::time::{MonoNs, Now};
 use tokio::task::spawn_local;
 
 use crate::connection;
-use crate::forward::IdentityNames;
 use crate::metrics::{Meters, seconds};
 use crate::phase::{Connections, nanos};
 use crate::plan::{Plan, RoutePlan, UpstreamPlan};
@@ -26,6 +25,7 @@ use crate::pool::Pool;
 use crate::record::Lines;
 use crate::request_id::RequestIds;
 use crate::shared::Shared;
+use crate::text::Texts;
 
 /// How often deadlines are looked at and counters handed over.
 const TICK: Duration = Duration::from_millis(250);
@@ -38,8 +38,8 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     /// The clock as of the last sample that anybody took: at most one tick old.
     pub(crate) coarse: Cell<MonoNs>,
-    pub(crate) identity_names: IdentityNames,
     pub(crate) request_ids: RequestIds,
+    pub(crate) texts: Texts,
     pub(crate) meters: Meters,
     pub(crate) records: Lines,
     pub(crate) pools: Vec<Rc<Pool>>,
@@ -54,7 +54,6 @@ pub(crate) struct Worker {
 pub(crate) struct Seed {
     pub(crate) index: usize,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) identity_names: IdentityNames,
     pub(crate) request_ids: RequestIds,
     pub(crate) records: Option<SyncSender<String>>,
     pub(crate) listeners: Vec<TcpListener>,
@@ -73,17 +72,8 @@ impl Seed {
         records: Option<SyncSender<String>>,
         listeners: Vec<TcpListener>,
     ) -> Result<Self, EntropyFailure> {
-        let identity_names =
-            shared.plan.headers.identity_names().expect("the prefix was checked with the settings");
         let request_ids = RequestIds::new(entropy)?;
-        Ok(Self {
-            index,
-            shared: Arc::clone(shared),
-            identity_names,
-            request_ids,
-            records,
-            listeners,
-        })
+        Ok(Self { index, shared: Arc::clone(shared), request_ids, records, listeners })
     }
 
     /// Runs the worker until its drain is over. Call it on the worker's own thread.
@@ -103,12 +93,12 @@ impl Seed {
 
     /// The worker itself, on the thread it stays on.
     pub(crate) fn grow(self) -> (Rc<Worker>, Vec<TcpListener>) {
-        let Self { index, shared, identity_names, request_ids, records, listeners } = self;
+        let Self { index, shared, request_ids, records, listeners } = self;
         let worker = Rc::new(Worker {
             coarse: Cell::new(shared.clock.now().mono),
             plan: Arc::clone(&shared.plan),
-            identity_names,
             request_ids,
+            texts: Texts::default(),
             meters: Meters::new(
                 shared.metrics.clone(),
                 shared.plan.routes().iter().map(|route: &RoutePlan| route.name.as_str()),

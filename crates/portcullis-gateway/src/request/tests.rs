@@ -45,7 +45,7 @@ impl Bench {
             ),
         ];
         ledger.load(Position { epoch: 1, seq: 1 }, records).unwrap();
-        let published = Published::new(ledger.view(), 1);
+        let published = Published::new(ledger.view());
         bound.shared.directory.store(Some(Arc::new(published)));
         let (worker, _) = bound.seeds.pop().unwrap().grow();
         let peer = SocketAddr::from(([192, 0, 2, 1], 4711));
@@ -88,7 +88,9 @@ fn a_decision_allocates_nothing() {
             directory: directory.as_deref(),
             method: &method,
         };
-        allowed = judge(&asking, &target, &mut parts, NO_BODY, &mut record).is_ok();
+        let mut removal = Removal::default();
+        let asked = (&mut parts, NO_BODY);
+        allowed = judge(&asking, &target, asked, &mut removal, &mut record).is_ok();
     });
     assert!(allowed);
     assert_eq!(counted.count_total, 0, "{counted:?}");
