@@ -64,7 +64,7 @@ impl Metrics {
             )?,
             decision_seconds: to.histogram(
                 "decision_seconds",
-                "Time from the request's head to the decision.",
+                "Time from the request's head to the decision, of one request in eight at least.",
                 DECISION_BUCKETS,
             )?,
             request_seconds: to.histograms(
@@ -237,6 +237,7 @@ pub(crate) struct Meters {
     decision: LocalHistogram,
     upstreams: Vec<UpstreamMeter>,
     pub(crate) records_dropped: Cell<u64>,
+    turn: Cell<u32>,
 }
 
 struct RouteMeter {
@@ -310,6 +311,7 @@ impl Meters {
             decision,
             upstreams,
             records_dropped: Cell::new(0),
+            turn: Cell::new(0),
         }
     }
 
@@ -323,6 +325,13 @@ impl Meters {
         if !meter.touched.replace(true) {
             self.touched.borrow_mut().push(place);
         }
+    }
+
+    /// True once in `of` calls, the first time included.
+    pub(crate) fn is_turn(&self, of: u32) -> bool {
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        turn.is_multiple_of(of)
     }
 
     /// Notes how long a decision took.

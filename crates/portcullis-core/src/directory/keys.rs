@@ -17,13 +17,15 @@ use super::extra::KeyExtra;
 
 /// Shards per block of the lower level.
 const BLOCK_BITS: u32 = 7;
-/// Keys per shard that a rebuild aims at: small enough to copy in microseconds, large enough that
-/// the two upper levels stay in cache.
+/// Keys per shard after a split: small enough to copy in microseconds, large enough that the two
+/// upper levels stay in cache.
 const SHARD_AIM: usize = 512;
-/// Slots per 100 keys after a rebuild.
+/// Shards are split when they hold this many times as many.
+const SPLIT_AT: usize = 4;
+/// Slots per 100 keys when a shard is spread.
 const SPREAD: usize = 125;
-/// A shard is spread anew when it is fuller than this many keys per 100 slots.
-const FULL: usize = 94;
+/// A shard is spread anew when it holds more keys than this per 100 slots.
+const FULL: usize = 88;
 
 /// Whether a slot holds a key, and in what state.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -156,8 +158,10 @@ impl Shard {
     }
 
     /// Spreads slots that come sorted by hash.
-    fn spread(entries: Vec<(Slot, RecordSum)>, bits: u32) -> Self {
-        let live = entries.len();
+    fn spread(live: usize, entries: impl Iterator<Item = (Slot, RecordSum)>, bits: u32) -> Self {
+        if live == 0 {
+            return Self::empty();
+        }
         let span = (live * SPREAD / 100).max(live + 1);
         let mut slots = Vec::with_capacity(span + 8);
         let mut sums = Vec::with_capacity(span + 8);
@@ -183,8 +187,7 @@ impl Shard {
     }
 
     fn entries(&self) -> impl Iterator<Item = (Slot, RecordSum)> {
-        let pairs = self.slots.iter().zip(self.sums.iter());
-        pairs.filter(|(slot, _)| !slot.is_gap()).map(|(slot, sum)| (slot.clone(), *sum))
+        taken(&self.slots, &self.sums)
     }
 
     fn place(&self, hash: u64, bits: u32) -> Place {
@@ -205,10 +208,12 @@ impl Shard {
         let gap = self.slots.iter().skip(at).position(Slot::is_gap).map(|ahead| at + ahead);
         let crowded = (self.live as usize + 1) * 100 > self.span as usize * FULL;
         let Some(gap) = gap.filter(|_| !crowded) else {
-            let mut entries: Vec<_> = self.entries().collect();
-            let at = entries.partition_point(|(other, _)| other.hash < slot.hash);
-            entries.insert(at, (slot, sum));
-            *self = Self::spread(entries, bits);
+            let (before, after) = self.slots.split_at(at.min(self.slots.len()));
+            let (sums_before, sums_after) = self.sums.split_at(before.len());
+            let entries = taken(before, sums_before)
+                .chain([(slot, sum)])
+                .chain(taken(after, sums_after));
+            *self = Self::spread(self.live as usize + 1, entries, bits);
             return;
         };
         let run = &mut Arc::make_mut(&mut self.slots)[at..=gap];
@@ -219,6 +224,12 @@ impl Shard {
         run[0] = sum;
         self.live += 1;
     }
+}
+
+/// What is not a gap.
+fn taken(slots: &[Slot], sums: &[RecordSum]) -> impl Iterator<Item = (Slot, RecordSum)> {
+    let pairs = slots.iter().zip(sums);
+    pairs.filter(|(slot, _)| !slot.is_gap()).map(|(slot, sum)| (slot.clone(), *sum))
 }
 
 enum Place {
@@ -244,7 +255,8 @@ pub(super) struct KeyTable {
 
 impl KeyTable {
     pub(super) fn new(mixer: Mixer) -> Self {
-        Self::build(mixer, Staged::new(mixer))
+        let block = vec![Shard::empty(); 1 << BLOCK_BITS].into();
+        Self { blocks: Arc::from([block]), bits: BLOCK_BITS, mixer, live: 0, tombstones: 0 }
     }
 
     /// Slots in use, tombstones included.
@@ -264,7 +276,10 @@ impl KeyTable {
     }
 
     pub(super) fn find(&self, id: KeyId) -> Option<&Slot> {
-        let hash = self.mixer.hash(id);
+        self.find_hash(self.mixer.hash(id))
+    }
+
+    fn find_hash(&self, hash: u64) -> Option<&Slot> {
         let shard = self.shard(hash)?;
         match shard.place(hash, self.bits) {
             Place::Taken(at) => shard.slots.get(at),
@@ -303,9 +318,12 @@ impl KeyTable {
 
     /// Puts a key in place of the one with its id, if any.
     pub(super) fn put(&mut self, id: KeyId, entry: Entry, sum: RecordSum) {
-        let bits = self.bits;
-        let slot = self.mixer.slot(id, entry);
-        let hash = slot.hash;
+        self.put_slot(self.mixer.slot(id, entry), sum);
+    }
+
+    /// Puts a slot of a table with the same mixer.
+    pub(super) fn put_slot(&mut self, slot: Slot, sum: RecordSum) {
+        let (bits, hash) = (self.bits, slot.hash);
         let tombstone = slot.standing() == Standing::Revoked;
         let shard = self.shard_mut(hash);
         let (added, buried) = match shard.place(hash, bits) {
@@ -323,8 +341,8 @@ impl KeyTable {
         };
         self.live += added;
         self.tombstones += buried;
-        if self.live >> self.bits > SHARD_AIM * 4 {
-            self.rebuild();
+        if self.live >> self.bits > SHARD_AIM * SPLIT_AT {
+            self.split();
         }
     }
 
@@ -340,48 +358,50 @@ impl KeyTable {
         true
     }
 
-    /// Tombstones, to be carried over into a table that is built anew.
-    pub(super) fn graves(&self) -> impl Iterator<Item = Slot> {
-        self.shards()
-            .flat_map(|shard| shard.slots.iter())
-            .filter(|slot| !slot.is_gap() && slot.standing() == Standing::Revoked)
-            .cloned()
-    }
-
-    pub(super) fn build(mixer: Mixer, staged: Staged) -> Self {
-        let wanted = (staged.live / SHARD_AIM).max(1).ilog2();
-        let bits = wanted.max(BLOCK_BITS);
-        let (mut live, mut tombstones) = (0, 0);
-        let mut entries = staged.sorted().peekable();
-        let blocks = (0..1u64 << (bits - BLOCK_BITS))
-            .map(|block| {
-                (0..1u64 << BLOCK_BITS)
-                    .map(|shard| {
-                        let number = (block << BLOCK_BITS) | shard;
-                        let mut mine = Vec::new();
-                        while let Some(entry) =
-                            entries.next_if(|(slot, _)| slot.hash >> (64 - bits) == number)
-                        {
-                            tombstones += usize::from(entry.0.standing() == Standing::Revoked);
-                            live += 1;
-                            mine.push(entry);
-                        }
-                        if mine.is_empty() { Shard::empty() } else { Shard::spread(mine, bits) }
-                    })
-                    .collect()
-            })
-            .collect();
-        Self { blocks, bits, mixer, live, tombstones }
-    }
-
-    fn rebuild(&mut self) {
-        let mut staged = Staged::new(self.mixer);
-        for shard in self.shards() {
-            for (slot, sum) in shard.entries() {
-                staged.push(slot, sum);
+    /// Takes over the tombstones of an earlier table with the same mixer, where this one has
+    /// nothing of that id.
+    pub(super) fn bury(&mut self, earlier: &KeyTable) {
+        let slots = earlier.shards().flat_map(|shard| shard.slots.iter());
+        for slot in slots.filter(|slot| !slot.is_gap() && slot.standing() == Standing::Revoked) {
+            if self.find_hash(slot.hash).is_none() {
+                self.put_slot(slot.clone(), RecordSum::default());
             }
         }
-        *self = Self::build(self.mixer, staged);
+    }
+
+    /// Spreads every shard evenly, as is worth it after a table was filled key by key.
+    pub(super) fn settle(&mut self) {
+        let bits = self.bits;
+        for block in Arc::make_mut(&mut self.blocks) {
+            for shard in Arc::make_mut(block) {
+                *shard = Shard::spread(shard.live as usize, shard.entries(), bits);
+            }
+        }
+    }
+
+    /// Splits every shard into four. Shards are sorted, so each part is a run of the old one; an
+    /// old shard goes as soon as its parts stand, so that this needs little memory.
+    fn split(&mut self) {
+        let grown = SPLIT_AT.ilog2();
+        let bits = self.bits + grown;
+        let mut shards = Vec::with_capacity(1 << bits);
+        for block in &mut *Arc::make_mut(&mut self.blocks) {
+            for old in Arc::make_mut(block) {
+                let old = std::mem::replace(old, Shard::empty());
+                let first = shards.len() as u64;
+                let mut entries = old.entries().collect::<Vec<_>>().into_iter().peekable();
+                for number in first..first + (1 << grown) {
+                    let within = |slot: &Slot| slot.hash >> (64 - bits) == number;
+                    let mut part = Vec::new();
+                    while let Some(entry) = entries.next_if(|(slot, _)| within(slot)) {
+                        part.push(entry);
+                    }
+                    shards.push(Shard::spread(part.len(), part.into_iter(), bits));
+                }
+            }
+        }
+        self.blocks = shards.chunks(1 << BLOCK_BITS).map(Arc::from).collect();
+        self.bits = bits;
     }
 
     fn shards(&self) -> impl Iterator<Item = &Shard> {
@@ -403,59 +423,5 @@ impl KeyTable {
     fn path(&self, hash: u64) -> (usize, usize) {
         let number = (hash >> (64 - self.bits)) as usize;
         (number >> BLOCK_BITS, number & ((1 << BLOCK_BITS) - 1))
-    }
-}
-
-/// Keys on their way into a table that is built whole: collected in buckets by hash, each freed as
-/// soon as it is spread, so that a build peaks little above the finished table.
-pub(super) struct Staged {
-    buckets: Vec<Vec<(Slot, RecordSum)>>,
-    mixer: Mixer,
-    live: usize,
-}
-
-const BUCKET_BITS: u32 = 10;
-
-impl Staged {
-    pub(super) fn new(mixer: Mixer) -> Self {
-        Self { buckets: vec![Vec::new(); 1 << BUCKET_BITS], mixer, live: 0 }
-    }
-
-    pub(super) fn add(&mut self, id: KeyId, entry: Entry, sum: RecordSum) {
-        let slot = self.mixer.slot(id, entry);
-        self.push(slot, sum);
-    }
-
-    pub(super) fn push(&mut self, slot: Slot, sum: RecordSum) {
-        self.buckets[(slot.hash >> (64 - BUCKET_BITS)) as usize].push((slot, sum));
-        self.live += 1;
-    }
-
-    /// Adds the tombstones that are not staged yet.
-    pub(super) fn bury(&mut self, graves: impl Iterator<Item = Slot>) {
-        let mut missing: Vec<Slot> = graves.collect();
-        missing.sort_unstable_by_key(|slot| slot.hash);
-        for bucket in &self.buckets {
-            if missing.is_empty() {
-                return;
-            }
-            for (slot, _) in bucket {
-                if let Ok(at) = missing.binary_search_by_key(&slot.hash, |grave| grave.hash) {
-                    missing.remove(at);
-                }
-            }
-        }
-        for slot in missing {
-            self.push(slot, RecordSum::default());
-        }
-    }
-
-    /// By hash; of an id that was staged twice the first stays, and the digest tells.
-    fn sorted(self) -> impl Iterator<Item = (Slot, RecordSum)> {
-        self.buckets.into_iter().flat_map(|mut bucket| {
-            bucket.sort_by_key(|(slot, _)| slot.hash);
-            bucket.dedup_by_key(|(slot, _)| slot.hash);
-            bucket
-        })
     }
 }

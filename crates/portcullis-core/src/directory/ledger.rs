@@ -19,7 +19,7 @@ use crate::time::WallMs;
 
 use super::extra::KeyExtra;
 use super::grants::{Access, Patterns, Point, Symbols, number};
-use super::keys::{Entry, MAX_PEPPER, Staged};
+use super::keys::{Entry, MAX_PEPPER};
 use super::{
     Account, Block, Blocked, Directory, Identity, KeyTable, MAX_CHAIN, Mixer, Node, Org, Places,
     Presence, Slab, Standing,
@@ -97,20 +97,47 @@ pub struct Counts {
 /// Folds the feed; hands out views.
 pub struct Ledger {
     live: Directory,
-    digest: StateDigest,
+    books: Books,
     symbols: Symbols,
     /// Account indices, hashed and compared by the ids in the view's identities.
     accounts: HashTable<u32>,
     hasher: foldhash::fast::RandomState,
-    /// Share of the state digest of each account, 0 where it has no record.
-    account_sums: Vec<RecordSum>,
     orgs: HashMap<Box<str>, u32>,
     sets: HashMap<Box<str>, u32>,
-    /// Shares of all records that are in no table of their own, refused and held ones included.
-    sums: HashMap<(Kind, Box<str>), RecordSum>,
-    counts: Counts,
     dead_accounts: usize,
     mixer: Mixer,
+}
+
+/// What is known of the live records besides their content.
+#[derive(Default)]
+struct Books {
+    digest: StateDigest,
+    counts: Counts,
+    /// Share of the state digest of each account, 0 where it has no record.
+    account_sums: Vec<RecordSum>,
+    /// Shares of all other records but keys, and of keys that were refused.
+    sums: HashMap<(Kind, Box<str>), RecordSum>,
+}
+
+impl Books {
+    /// Remembers the share of a record that is not a key.
+    fn enter(
+        &mut self,
+        kind: Kind,
+        id: &str,
+        sum: RecordSum,
+        found: &Result<Prepared, RecordFault>,
+    ) {
+        if let Ok(Prepared::Account(index, ..)) = found {
+            let index = *index as usize;
+            if self.account_sums.len() <= index {
+                self.account_sums.resize(index + 1, RecordSum::default());
+            }
+            self.account_sums[index] = sum;
+        } else {
+            self.sums.insert((kind, id.into()), sum);
+        }
+    }
 }
 
 /// A record that was read and can be applied.
@@ -144,16 +171,13 @@ impl Ledger {
                 sets: Slab::new(),
                 blocks: Arc::from([]),
             },
-            digest: StateDigest::default(),
+            books: Books::default(),
             symbols: Symbols::new(),
             accounts: HashTable::new(),
             hasher: foldhash::fast::RandomState::default(),
-            account_sums: Vec::new(),
             // No organization has an empty id: number 0 is the one that is always absent.
             orgs: HashMap::from([("".into(), 0)]),
             sets: HashMap::new(),
-            sums: HashMap::new(),
-            counts: Counts::default(),
             dead_accounts: 0,
             mixer,
         }
@@ -171,14 +195,14 @@ impl Ledger {
 
     /// The digest of all live records, refused and held ones included.
     pub fn digest(&self) -> StateDigest {
-        self.digest
+        self.books.digest
     }
 
     /// Number of live records and tombstones.
     pub fn counts(&self) -> Counts {
         let keys = &self.live.keys;
         let tombstones = keys.tombstones() + self.dead_accounts;
-        Counts { tombstones, bytes: keys.bytes(), ..self.counts }
+        Counts { tombstones, bytes: keys.bytes(), ..self.books.counts }
     }
 
     /// Interns the permissions that routes require.
@@ -235,90 +259,59 @@ impl Ledger {
         position: Position,
         records: impl IntoIterator<Item = (Kind, String, Value)>,
     ) -> Result<Outcome, SnapshotRefused> {
-        let mut staged = Staged::new(self.mixer);
-        let mut prepared = Vec::new();
-        let mut sums = HashMap::new();
-        let mut account_sums = Vec::new();
-        let mut digest = StateDigest::default();
-        let mut counts = Counts::default();
+        let mut fresh = Directory {
+            position,
+            keys: KeyTable::new(self.mixer),
+            orgs: none(),
+            nodes: Slab::new(),
+            accounts: Slab::new(),
+            roles: Slab::new(),
+            sets: Slab::new(),
+            blocks: Arc::from([]),
+            // Numbers handed out stay good for ever, so what is found by them stays.
+            ..self.live.clone()
+        };
+        let mut books = Books::default();
         let mut outcome = Outcome::default();
-        let mut total = 0;
+        let (mut total, mut resources) = (0, Vec::new());
         for (kind, id, record) in records {
             total += 1;
             let sum = RecordSum::of(kind, &id, &record);
-            digest.add(sum);
-            *counts.of(kind) += 1;
-            let result = match kind {
-                Kind::Key => self.stage_key(&id, &record, sum, &mut staged, &mut outcome.held),
-                _ => self.prepare(kind, &id, &record).map(|found| {
-                    let slot = match &found {
-                        Prepared::Account(index, ..) => Some(*index as usize),
-                        _ => None,
-                    };
-                    if self.is_dead(&found) {
-                        outcome.held.push(Held { kind, id: id.clone() });
-                    } else {
-                        prepared.push((id.clone(), found));
+            books.digest.add(sum);
+            *books.counts.of(kind) += 1;
+            let taken = if kind == Kind::Key {
+                self.load_key(&mut fresh.keys, &id, &record, sum)
+            } else {
+                let found = self.prepare(kind, &id, &record);
+                books.enter(kind, &id, sum, &found);
+                found.map(|found| {
+                    if let Prepared::Resource(index, _) = found {
+                        resources.push((id.clone(), index));
                     }
-                    slot
-                }),
+                    let dead = self.is_dead(&found);
+                    if !dead {
+                        fresh.settle(found);
+                    }
+                    !dead
+                })
             };
-            match result {
-                Ok(Some(account)) if kind == Kind::Account => {
-                    if account_sums.len() <= account {
-                        account_sums.resize(account + 1, RecordSum::default());
-                    }
-                    account_sums[account] = sum;
-                    outcome.applied += 1;
-                }
-                Ok(Some(_)) => outcome.applied += 1,
-                Ok(None) => {
-                    sums.insert((kind, id.into()), sum);
-                    outcome.applied += 1;
-                }
+            match taken {
+                Ok(true) => outcome.applied += 1,
+                Ok(false) => outcome.held.push(Held { kind, id }),
                 Err(RecordFault(why)) => {
-                    outcome.refused.push(Refused { seq: position.seq, kind, id: id.clone(), why });
-                    sums.insert((kind, id.into()), sum);
+                    if kind == Kind::Key {
+                        books.sums.insert((kind, id.as_str().into()), sum);
+                    }
+                    outcome.refused.push(Refused { seq: position.seq, kind, id, why });
                 }
             }
         }
         if outcome.refused.len() > 10 && outcome.refused.len() * 100 > total {
             return Err(SnapshotRefused { records: total, refused: outcome.refused });
         }
-        outcome.applied = outcome.applied.saturating_sub(outcome.held.len());
-
-        self.replace_tables(&mut outcome, position, prepared);
-        staged.bury(self.live.keys.graves());
-        self.keep_refused_keys(&outcome.refused, &mut staged);
-        self.live.keys = KeyTable::build(self.mixer, staged);
-        self.live.position = position;
-        self.digest = digest;
-        self.sums = sums;
-        self.account_sums = account_sums;
-        self.counts = counts;
-        Ok(outcome)
-    }
-
-    fn replace_tables(
-        &mut self,
-        outcome: &mut Outcome,
-        position: Position,
-        prepared: Vec<(String, Prepared)>,
-    ) {
-        let fresh = Directory {
-            position,
-            keys: self.live.keys.clone(),
-            accounts: Slab::new(),
-            accesses: self.live.accesses.clone(),
-            // Indices are found by these ids, so they stay; without an account they mean nothing.
-            identities: self.live.identities.clone(),
-            orgs: none(),
-            nodes: Slab::new(),
-            places: self.live.places.clone(),
-            roles: Slab::new(),
-            sets: Slab::new(),
-            blocks: Arc::from([]),
-        };
+        fresh.places = self.live.places.clone();
+        fresh.identities = self.live.identities.clone();
+        fresh.accesses = self.live.accesses.clone();
         let old = std::mem::replace(&mut self.live, fresh);
         for (account, index) in old.accounts.iter().zip(0..) {
             if account.presence() == Presence::Revoked {
@@ -326,24 +319,17 @@ impl Ledger {
             }
         }
         self.keep_refused(&outcome.refused, &old);
-        let mut trees = Vec::new();
-        for (id, found) in prepared {
-            if let Prepared::Resource(index, _) = found {
-                trees.push((id, index));
-            }
-            self.settle(found);
-        }
-        for (id, index) in trees {
+        self.live.keys.bury(&old.keys);
+        self.live.keys.settle();
+        for (id, index) in resources {
             if self.live.chain(index).is_none() {
                 self.live.nodes.entry(index).presence = Presence::Absent;
-                outcome.refused.push(Refused {
-                    seq: position.seq,
-                    kind: Kind::Resource,
-                    id,
-                    why: TREE.to_owned(),
-                });
+                let (kind, why) = (Kind::Resource, TREE.to_owned());
+                outcome.refused.push(Refused { seq: position.seq, kind, id, why });
             }
         }
+        self.books = books;
+        Ok(outcome)
     }
 
     /// Old entries of records that a snapshot brought in a bad form.
@@ -361,7 +347,7 @@ impl Ledger {
                     if let Some(&index) = self.orgs.get(id.as_str())
                         && let Some(org) = old.orgs.get(index)
                     {
-                        self.plant_root(org.root);
+                        self.live.plant_root(org.root);
                         *self.live.orgs.entry(index) = org.clone();
                     }
                 }
@@ -384,38 +370,36 @@ impl Ledger {
                     let kept = old.blocks.iter().filter(|block| *block.id == **id).cloned();
                     self.live.blocks = self.live.blocks.iter().cloned().chain(kept).collect();
                 }
-                Kind::Key | Kind::Plan | Kind::Quota | Kind::Signer => {}
+                Kind::Key => {
+                    let slot = id.parse().ok().and_then(|key| old.keys.find(key));
+                    if let Some(slot) = slot.filter(|slot| slot.standing() != Standing::Revoked) {
+                        self.live.keys.put_slot(slot.clone(), RecordSum::default());
+                    }
+                }
+                Kind::Plan | Kind::Quota | Kind::Signer => {}
             }
         }
     }
 
-    fn keep_refused_keys(&self, refused: &[Refused], staged: &mut Staged) {
-        let keys = refused.iter().filter(|refused| refused.kind == Kind::Key);
-        for slot in keys.filter_map(|refused| self.live.keys.find(refused.id.parse().ok()?)) {
-            if slot.standing() != Standing::Revoked {
-                staged.push(slot.clone(), RecordSum::default());
-            }
-        }
-    }
-
-    /// Stages a key of a snapshot. `Some` if its sum is stored beside its slot.
-    fn stage_key(
+    /// Takes a key of a snapshot into the table that is being filled; whether it is honoured.
+    fn load_key(
         &mut self,
+        keys: &mut KeyTable,
         id: &str,
         record: &Value,
         sum: RecordSum,
-        staged: &mut Staged,
-        held: &mut Vec<Held>,
-    ) -> Result<Option<usize>, RecordFault> {
+    ) -> Result<bool, RecordFault> {
         let (key, entry) = self.prepare_key(id, record)?;
         match self.live.keys.find(key) {
             Some(old) if is_held(old, entry.generation) => {
-                held.push(Held { kind: Kind::Key, id: id.to_owned() });
-                staged.push(old.clone(), sum);
+                keys.put_slot(old.clone(), sum);
+                Ok(false)
             }
-            Some(_) | None => staged.add(key, entry, sum),
+            Some(_) | None => {
+                keys.put(key, entry, sum);
+                Ok(true)
+            }
         }
-        Ok(Some(0))
     }
 
     /// Whether a record would bring back a revoked account.
@@ -443,29 +427,24 @@ impl Ledger {
     ) -> Result<bool, RecordFault> {
         let sum = RecordSum::of(kind, id, record);
         self.count_out(kind, id);
-        self.digest.add(sum);
-        *self.counts.of(kind) += 1;
+        self.books.digest.add(sum);
+        *self.books.counts.of(kind) += 1;
         if kind == Kind::Key {
-            return match self.prepare_key(id, record) {
-                Err(fault) => {
-                    self.count_in(kind, id, sum);
-                    Err(fault)
-                }
-                Ok((key, entry)) => {
-                    let held =
-                        self.live.keys.find(key).is_some_and(|old| is_held(old, entry.generation));
-                    if held {
-                        outcome.held.push(Held { kind, id: id.to_owned() });
-                        self.live.keys.set_sum(key, sum);
-                    } else {
-                        self.live.keys.put(key, entry, sum);
-                    }
-                    Ok(!held)
-                }
-            };
+            let prepared = self.prepare_key(id, record);
+            let (key, entry) = prepared.inspect_err(|_| {
+                self.books.sums.insert((kind, id.into()), sum);
+            })?;
+            let old = self.live.keys.find(key);
+            if old.is_some_and(|old| is_held(old, entry.generation)) {
+                outcome.held.push(Held { kind, id: id.to_owned() });
+                self.live.keys.set_sum(key, sum);
+                return Ok(false);
+            }
+            self.live.keys.put(key, entry, sum);
+            return Ok(true);
         }
         let found = self.prepare(kind, id, record);
-        self.count_in(kind, id, sum);
+        self.books.enter(kind, id, sum, &found);
         let found = found?;
         if self.is_dead(&found) {
             outcome.held.push(Held { kind, id: id.to_owned() });
@@ -476,7 +455,7 @@ impl Ledger {
         {
             return Err(RecordFault(TREE.to_owned()));
         }
-        self.settle(found);
+        self.live.settle(found);
         Ok(true)
     }
 
@@ -552,51 +531,15 @@ impl Ledger {
                 self.live.keys.set_sum(key, RecordSum::default());
             }
         }
-        if let Some(slot) = account.and_then(|index| self.account_sums.get_mut(index as usize)) {
+        if let Some(slot) = account.and_then(|index| self.books.account_sums.get_mut(index as usize)) {
             sum = std::mem::take(slot);
         }
         if sum == RecordSum::default() {
-            sum = self.sums.remove(&(kind, id.into())).unwrap_or_default();
+            sum = self.books.sums.remove(&(kind, id.into())).unwrap_or_default();
         }
         if sum != RecordSum::default() {
-            self.digest.remove(sum);
-            *self.counts.of(kind) -= 1;
-        }
-    }
-
-    /// Remembers the share of a record that is not stored in the key table.
-    fn count_in(&mut self, kind: Kind, id: &str, sum: RecordSum) {
-        if kind == Kind::Account {
-            let index = self.account_index(id) as usize;
-            if self.account_sums.len() <= index {
-                self.account_sums.resize(index + 1, RecordSum::default());
-            }
-            self.account_sums[index] = sum;
-        } else {
-            self.sums.insert((kind, id.into()), sum);
-        }
-    }
-
-    fn settle(&mut self, found: Prepared) {
-        match found {
-            Prepared::Account(index, account, identity) => {
-                *self.live.accounts.entry(index) = account;
-                *self.live.identities.entry(index) = identity;
-            }
-            Prepared::Block(block) => {
-                let others = self.live.blocks.iter().filter(|other| other.id != block.id);
-                self.live.blocks = others.cloned().chain([block.clone()]).collect();
-            }
-            Prepared::Opaque => {}
-            Prepared::Org(index, org) => {
-                self.plant_root(org.root);
-                *self.live.orgs.entry(index) = org;
-            }
-            Prepared::Resource(index, node) => *self.live.nodes.entry(index) = node,
-            Prepared::Role(index, patterns) => {
-                *self.live.roles.entry(index) = Some(Arc::new(patterns));
-            }
-            Prepared::Set(index, points) => *self.live.sets.entry(index) = Some(points),
+            self.books.digest.remove(sum);
+            *self.books.counts.of(kind) -= 1;
         }
     }
 
@@ -607,11 +550,6 @@ impl Ledger {
             return parent != index;
         };
         !above.contains(&index) && above.len() < MAX_CHAIN
-    }
-
-    fn plant_root(&mut self, root: u32) {
-        *self.live.nodes.entry(root) =
-            Node { parent: root, presence: Presence::Active, archived: false };
     }
 
     fn prepare(&mut self, kind: Kind, id: &str, record: &Value) -> Result<Prepared, RecordFault> {
@@ -794,6 +732,37 @@ impl Ledger {
         let rehash = |&index: &u32| hasher.hash_one(live.account_id(index));
         self.accounts.insert_unique(hasher.hash_one(id.as_bytes()), index, rehash);
         index
+    }
+}
+
+impl Directory {
+    /// Takes a record in. Only the ledger calls this, on a view that nobody else holds yet.
+    fn settle(&mut self, found: Prepared) {
+        match found {
+            Prepared::Account(index, account, identity) => {
+                *self.accounts.entry(index) = account;
+                *self.identities.entry(index) = identity;
+            }
+            Prepared::Block(block) => {
+                let others = self.blocks.iter().filter(|other| other.id != block.id);
+                self.blocks = others.cloned().chain([block.clone()]).collect();
+            }
+            Prepared::Opaque => {}
+            Prepared::Org(index, org) => {
+                self.plant_root(org.root);
+                *self.orgs.entry(index) = org;
+            }
+            Prepared::Resource(index, node) => *self.nodes.entry(index) = node,
+            Prepared::Role(index, patterns) => {
+                *self.roles.entry(index) = Some(Arc::new(patterns));
+            }
+            Prepared::Set(index, points) => *self.sets.entry(index) = Some(points),
+        }
+    }
+
+    fn plant_root(&mut self, root: u32) {
+        *self.nodes.entry(root) =
+            Node { parent: root, presence: Presence::Active, archived: false };
     }
 }
 

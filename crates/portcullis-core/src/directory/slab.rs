@@ -9,6 +9,7 @@ const MID_LEN: usize = 1 << MID_BITS;
 /// Values by dense index, `2^LEAF_BITS` to a block. Indices never written hold the default.
 #[derive(Clone)]
 pub(super) struct Slab<T, const LEAF_BITS: u32 = 6> {
+    #[expect(clippy::type_complexity, reason = "the three levels are what this file is about")]
     root: Arc<[Arc<[Arc<[T]>]>]>,
 }
 
