@@ -4,11 +4,12 @@
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Stdio;
 
 use rustix::process::Signal;
 
 use crate::support::http::{Connection, Request};
-use crate::support::portcullis::Home;
+use crate::support::portcullis::{Home, command};
 use crate::support::stage::Stage;
 use crate::support::upstream::Upstream;
 use crate::support::wait;
@@ -25,6 +26,10 @@ const UP: [&str; 9] = [
     "127.0.0.1:0",
 ];
 
+/// The files that must be nobody else's.
+const SECRETS: [&str; 5] =
+    ["admin-token", "operator-token", "gateway-token", "pepper.1", "feed-signing.key"];
+
 fn mode(path: &Path) -> u32 {
     std::fs::metadata(path)
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -38,8 +43,7 @@ fn the_first_start_makes_everything_and_keeps_every_secret_to_its_owner() {
     let upstream = Upstream::nginx();
     let home = Home::new();
     let program = home.up(&upstream.url()).ready();
-    for secret in ["admin-token", "operator-token", "gateway-token", "pepper.1", "feed-signing.key"]
-    {
+    for secret in SECRETS.iter().chain(&["portcullis.db", "portcullis.db-wal", "lock"]) {
         assert_eq!(mode(&home.data().join(secret)), 0o600, "{secret}");
     }
     assert_eq!(mode(&home.data()), 0o700);
@@ -106,8 +110,7 @@ fn a_second_start_finds_everything_as_it_was() {
     let account = owner.account("ci");
     let (kept, revoked) = (owner.key(&account, "kept"), owner.key(&account, "revoked"));
     owner.act(&revoked.path, "revoke");
-    let files = ["admin-token", "operator-token", "gateway-token", "pepper.1", "feed-signing.key"];
-    let contents = || files.map(|file| std::fs::read(home.data().join(file)).unwrap());
+    let contents = || SECRETS.map(|file| std::fs::read(home.data().join(file)).unwrap());
     let before = contents();
     assert_eq!(program.interrupt().code(), Some(0));
 
@@ -116,6 +119,41 @@ fn a_second_start_finds_everything_as_it_was() {
     Request::get("/").bearer(&kept.value).send(program.gateway()).expect_status(200);
     Request::get("/").bearer(&revoked.value).send(program.gateway()).expect_status(401);
     program.owner(&home).key(&account, "another");
+}
+
+#[test]
+fn a_first_start_that_was_cut_short_is_finished_by_the_next_one() {
+    let upstream = Upstream::nginx();
+    for cut_at in
+        ["lock", "pepper.1", "feed-signing.key", "portcullis.db", "admin-token", "gateway-token"]
+    {
+        let home = Home::new();
+        let data = home.data();
+        let mut first = command(&[
+            "up",
+            "--listen",
+            "127.0.0.1:0",
+            "--control",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+        ])
+        .arg("--data")
+        .arg(&data)
+        .args(["--upstream", &upstream.url()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+        wait::until(cut_at, || data.join(cut_at).exists().then_some(()));
+        first.kill().unwrap();
+        first.wait().unwrap();
+        let program = home.up(&upstream.url()).ready();
+        let owner = program.owner(&home);
+        let account = owner.account("ci");
+        let key = owner.key(&account, "key");
+        Request::get("/").bearer(&key.value).send(program.gateway()).expect_status(200);
+    }
 }
 
 #[test]

@@ -21,6 +21,9 @@ pub(crate) mod resources;
 pub(crate) mod unit;
 pub(crate) mod users;
 
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -52,6 +55,7 @@ impl Store {
     /// Opens or creates the file and brings its schema up to date.
     pub(crate) async fn open(file: &Path) -> Result<Store, OpenError> {
         let failed = |source| OpenError::of(file, source);
+        create_private(file).map_err(|source| failed(sqlx::Error::Io(source)))?;
         let options = SqliteConnectOptions::new()
             .filename(file)
             .create_if_missing(true)
@@ -89,6 +93,14 @@ impl Store {
     pub(crate) async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+    }
+}
+
+/// A new database is its owner's alone; SQLite's side files take the mode of the database.
+fn create_private(file: &Path) -> std::io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 
