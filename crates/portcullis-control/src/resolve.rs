@@ -4,7 +4,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use portcullis_core::access::{
-    BoundRole, BuiltinRole, Pattern, Permission, Tree, allows, covers_all, points,
+    BoundRole, BuiltinRole, MANAGEMENT_TYPES, Pattern, Permission, Tree, allows, covers_all,
+    narrowed, points,
 };
 use portcullis_core::feed::PointRecord;
 use serde::{Deserialize, Serialize};
@@ -107,8 +108,6 @@ impl Access {
 
     /// Whether the subject may do it on the resource itself, whose place must be known.
     pub(crate) fn permits(&self, needed: &Permission, resource_id: &str) -> bool {
-        let archived =
-            self.paths.find(resource_id).is_some_and(|row| row.state == ResourceRow::ARCHIVED);
         let narrowed_away = match &self.restriction.permissions {
             Some(texts) => !allows(&patterns(texts), needed),
             None => false,
@@ -116,7 +115,7 @@ impl Access {
         !narrowed_away
             && self.restriction_reaches(resource_id)
             && allows(&self.patterns_at(resource_id), needed)
-            && (!archived || needed.verb().as_str() == "read")
+            && (!self.is_archived(resource_id) || needed.verb().as_str() == "read")
     }
 
     /// Whether the subject may do it anywhere at all.
@@ -142,9 +141,12 @@ impl Access {
         if !self.restriction_reaches(resource_id) {
             return Vec::new();
         }
-        let held = self.patterns_at(resource_id);
+        let mut held = self.patterns_at(resource_id);
+        if self.is_archived(resource_id) {
+            held = narrowed(&held, &reading());
+        }
         let left = match &self.restriction.permissions {
-            Some(texts) => portcullis_core::access::narrowed(&held, &patterns(texts)),
+            Some(texts) => narrowed(&held, &patterns(texts)),
             None => held,
         };
         let texts: BTreeSet<String> = left.iter().map(Pattern::to_string).collect();
@@ -183,6 +185,14 @@ impl Access {
         let mut paths = other.paths.clone();
         paths.merge(&self.paths);
         self.covers_gain(&[], &other.points, &paths)
+    }
+
+    /// Of an archived resource and what lies below it only reading is left.
+    fn is_archived(&self, resource_id: &str) -> bool {
+        self.paths
+            .up(resource_id)
+            .filter_map(|up| self.paths.find(up))
+            .any(|row| row.state == ResourceRow::ARCHIVED)
     }
 
     fn holds(&self, wanted: &[Pattern], at: &str, paths: &Paths, reach: Reach) -> bool {
@@ -282,6 +292,14 @@ pub(crate) fn permissions_of(roles: &[String]) -> Vec<Pattern> {
         .flat_map(|role| role.permissions)
         .filter_map(|text| text.parse().ok())
         .collect()
+}
+
+/// The verb `read` over all types.
+fn reading() -> Vec<Pattern> {
+    let management = MANAGEMENT_TYPES.iter().filter(|one| one.verbs.contains(&"read"));
+    let mut texts: Vec<String> = management.map(|one| format!("{}:read", one.name)).collect();
+    texts.push("*:read".to_owned());
+    patterns(&texts)
 }
 
 /// Patterns from text. One that cannot be read grants nothing.

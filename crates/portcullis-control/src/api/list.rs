@@ -5,8 +5,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use super::call::Call;
-use super::fields::{self, Query};
+use super::fields;
 use super::problem::{Code, Problem};
+use super::query::Query;
 use crate::store::page::{Order, Slice};
 
 const DEFAULT_PAGE: u64 = 50;

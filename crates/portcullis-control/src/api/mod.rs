@@ -3,13 +3,16 @@
 //!
 //! It never logs a body or an `Authorization` header.
 
+pub(crate) mod admission;
 pub(crate) mod call;
 pub(crate) mod fields;
 pub(crate) mod list;
 pub(crate) mod problem;
+pub(crate) mod query;
 pub(crate) mod reply;
 mod v1;
 pub(crate) mod views;
+pub(crate) mod work;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;

@@ -7,7 +7,8 @@ use axum::response::{IntoResponse, Response};
 use portcullis_core::key::PlainKey;
 use serde_json::{Map, Value, json};
 
-use super::call::{Admitted, Call, Wait, names_version};
+use super::admission::{Admitted, Wait, names_version};
+use super::call::Call;
 use super::problem::Problem;
 use crate::domain::Effect;
 use crate::store::Committed;

@@ -7,10 +7,11 @@ use portcullis_core::key::PlainKey;
 use serde_json::Value;
 
 use super::bindings::{Change, NewBinding, Subject};
-use super::keys::{self, NewKey};
+use super::keys;
+use super::secrets::NewKey;
 use super::{Code, Problem, new_id, records};
-use crate::api::call::Work;
 use crate::api::problem::FieldCode;
+use crate::api::work::Work;
 use crate::instant::column;
 use crate::policy::{AccountOp, KeysOfInactive, OrgPolicy, UsernameFrom};
 use crate::store::accounts::{self, AccountRow};

@@ -5,8 +5,8 @@ use portcullis_core::access::BuiltinRole;
 use serde_json::{Value, json};
 
 use super::{Code, Effect, Problem, new_id, records};
-use crate::api::call::{Work, unknown_reference};
 use crate::api::problem::FieldCode;
+use crate::api::work::{Work, unknown_reference};
 use crate::instant::column;
 use crate::resolve::{Access, Point};
 use crate::store::bindings::{self, BindingRow};

@@ -11,6 +11,7 @@ pub(crate) mod keys;
 pub(crate) mod organizations;
 pub(crate) mod records;
 pub(crate) mod resources;
+pub(crate) mod secrets;
 
 use portcullis_core::entropy::{Entropy, EntropyFailure};
 use portcullis_core::time::WallMs;

@@ -3,7 +3,7 @@
 use portcullis_core::account::{Expiry, KeyName, Username};
 use portcullis_core::key::PlainKey;
 
-use super::keys::{ExpiryWish, NewKey, Owner, mint_row};
+use super::secrets::{ExpiryWish, NewKey, Owner, mint_row};
 use super::{Author, Problem, new_id, records};
 use crate::api::App;
 use crate::instant::column;

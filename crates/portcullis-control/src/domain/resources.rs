@@ -5,7 +5,7 @@ use portcullis_core::access::covers_all;
 use portcullis_core::feed::Kind;
 
 use super::{Code, Problem, new_id, records};
-use crate::api::call::{Work, unknown_reference};
+use crate::api::work::{Work, unknown_reference};
 use crate::instant::column;
 use crate::resolve::{Access, permissions_of};
 use crate::store::bindings;

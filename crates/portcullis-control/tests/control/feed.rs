@@ -1,142 +1,16 @@
 //! The feed: snapshot, changes, acks, and what `wait=applied` promises.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use portcullis_core::feed::{
-    Change, Kind, Line, Position, RecordSum, StateDigest, Txn, parse_line,
-};
-use reqwest::{Method, RequestBuilder, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ed25519_dalek::{Signature, SigningKey};
+use portcullis_core::feed::{End, Heartbeat, Kind, Line, Position, Txn};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::Plant;
-
-/// A gateway played by the test.
-struct Gateway<'p> {
-    plant: &'p Plant,
-    id: &'static str,
-}
-
-/// An open stream of changes.
-struct Stream {
-    response: Response,
-    buffer: Vec<u8>,
-}
-
-impl Stream {
-    /// The next line; a stream that says nothing for ten seconds has failed.
-    async fn line(&mut self) -> Option<Line> {
-        loop {
-            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                return Some(parse_line(line.strip_suffix(b"\n").unwrap()).unwrap());
-            }
-            let chunk = tokio::time::timeout(Duration::from_secs(10), self.response.chunk());
-            match chunk.await.expect("the stream speaks") {
-                Ok(Some(bytes)) => self.buffer.extend_from_slice(&bytes),
-                Ok(None) | Err(_) => return None,
-            }
-        }
-    }
-
-    async fn txn(&mut self) -> Txn {
-        loop {
-            match self.line().await.expect("the stream is open") {
-                Line::Txn(txn) => return txn,
-                Line::Heartbeat(_) => {}
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-}
-
-/// State as a gateway folds it.
-#[derive(Default)]
-struct Fold {
-    records: BTreeMap<(Kind, String), Value>,
-    position: Position,
-}
-
-impl Fold {
-    fn apply(&mut self, txn: Txn) {
-        assert_eq!(txn.position.seq, self.position.seq + 1, "no gap");
-        self.position = txn.position;
-        for change in txn.changes {
-            match change {
-                Change::Put { kind, id, record } => {
-                    self.records.insert((kind, id), record);
-                }
-                Change::Delete { kind, id } | Change::Revoke { kind, id, .. } => {
-                    self.records.remove(&(kind, id)).expect("what goes was there");
-                }
-            }
-        }
-    }
-
-    fn digest(&self) -> StateDigest {
-        let mut digest = StateDigest::default();
-        for ((kind, id), record) in &self.records {
-            digest.add(RecordSum::of(*kind, id, record));
-        }
-        digest
-    }
-}
-
-impl Gateway<'_> {
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.plant
-            .client
-            .request(method, format!("{}{path}", self.plant.base))
-            .bearer_auth(&self.plant.gateway_token)
-            .header("portcullis-gateway", self.id)
-            .header("portcullis-feed", "1")
-    }
-
-    async fn snapshot(&self) -> Fold {
-        let response = self.request(Method::GET, "/feed/v1/snapshot").send().await.unwrap();
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "application/x-ndjson");
-        let text = response.text().await.unwrap();
-        let mut fold = Fold::default();
-        let mut ended = None;
-        for line in text.lines() {
-            match parse_line(line.as_bytes()).unwrap() {
-                Line::Header(header) => fold.position = header.position,
-                Line::Record { kind, id, record } => {
-                    fold.records.insert((kind, id), record);
-                }
-                Line::End(end) => ended = Some(end),
-                other => panic!("{other:?}"),
-            }
-        }
-        let end = ended.expect("a snapshot ends");
-        assert_eq!(end.count, fold.records.len() as u64);
-        assert_eq!(end.digest, fold.digest());
-        assert_eq!(end.position, fold.position);
-        assert!(end.sig.is_some());
-        fold
-    }
-
-    async fn changes(&self, from: Position) -> Response {
-        let path = format!("/feed/v1/changes?after={}&epoch={}", from.seq, from.epoch);
-        self.request(Method::GET, &path).send().await.unwrap()
-    }
-
-    async fn follow(&self, from: Position) -> Stream {
-        let response = self.changes(from).await;
-        assert_eq!(response.status(), 200);
-        Stream { response, buffer: Vec::new() }
-    }
-
-    async fn ack(&self, applied: Position, fence_ms: Option<u64>) {
-        let body = json!({
-            "gateway": self.id, "boot": "b", "epoch": applied.epoch, "applied": applied.seq,
-            "digest": "0", "refused": [], "held": [], "rehash": [], "fence_ms": fence_ms,
-        });
-        let sent = self.request(Method::POST, "/feed/v1/acks").body(body.to_string()).send().await;
-        assert_eq!(sent.unwrap().status(), 204);
-    }
-}
+use crate::player::{Fold, Gateway};
 
 #[tokio::test]
 async fn the_snapshot_is_the_fold_of_all_changes_and_their_digests_agree() {
@@ -350,4 +224,34 @@ async fn a_shutdown_does_not_wait_for_streams() {
     };
     assert!(matches!(stream.line().await, Some(Line::Heartbeat(_))));
     tokio::time::timeout(Duration::from_secs(10), plant.stop()).await.expect("it stops");
+}
+
+#[tokio::test]
+async fn every_line_that_says_something_is_signed() {
+    let plant = Plant::start().await;
+    let gateway = Gateway { plant: &plant, id: "gw-1" };
+    plant.resource("cluster", "k").await;
+    let public = SigningKey::from_bytes(&[9; 32]).verifying_key();
+    let check = |line: &Line| {
+        let (Line::End(End { sig, .. })
+        | Line::Heartbeat(Heartbeat { sig, .. })
+        | Line::Txn(Txn { sig, .. })) = line
+        else {
+            panic!("{line:?} carries no signature");
+        };
+        let bytes = URL_SAFE_NO_PAD.decode(sig.as_ref().expect("a signature")).unwrap();
+        let signature = Signature::from_slice(&bytes).unwrap();
+        public.verify_strict(line.signed_form().as_bytes(), &signature).unwrap();
+    };
+    check(&Line::End(gateway.snapshot_end().await));
+    let mut stream = gateway.follow(Position { epoch: 1, seq: 0 }).await;
+    let mut seen = (0, 0);
+    while seen.0 == 0 || seen.1 == 0 {
+        let line = stream.line().await.unwrap();
+        check(&line);
+        match line {
+            Line::Txn(_) => seen.0 += 1,
+            _ => seen.1 += 1,
+        }
+    }
 }

@@ -11,6 +11,7 @@ use portcullis_core::time::{Clock, MonoNs, Now, WallMs};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
+use sqlx::Connection as _;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -150,6 +151,19 @@ impl Plant {
             shutdown.cancel();
             task.await.unwrap().unwrap();
         }
+    }
+
+    /// Replaces one text by another in the default organization's stored policy.
+    pub(crate) async fn change_policy(&mut self, from: &str, to: &str) {
+        self.stop().await;
+        let url = format!("sqlite://{}", self.database().display());
+        let mut conn = sqlx::SqliteConnection::connect(&url).await.unwrap();
+        let statement = "UPDATE organizations SET policy = replace(policy, $1, $2)
+             WHERE id = $3 AND instr(policy, $1) > 0";
+        let done = sqlx::query(statement).bind(from).bind(to).bind(&self.org);
+        assert_eq!(done.execute(&mut conn).await.unwrap().rows_affected(), 1);
+        conn.close().await.unwrap();
+        self.restart().await;
     }
 
     /// The path of something in the default organization.

@@ -6,11 +6,14 @@
 
 mod access;
 mod accounts;
+mod agreement;
 mod audit;
 mod conventions;
 mod feed;
 mod harness;
 mod keys;
 mod organizations;
+mod player;
+mod policy;
 mod resources;
 mod storage;

@@ -2,10 +2,12 @@
 
 use serde_json::Value;
 
-use crate::api::call::{Call, Need, Work, unknown_reference};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::fields::{self, Faults, Fields};
 use crate::api::problem::Problem;
 use crate::api::reply::{Mutation, Reply};
+use crate::api::work::{Work, unknown_reference};
 use crate::domain::Effect;
 use crate::domain::accounts::find_living;
 use crate::domain::bindings::{Change, NewBinding, Subject};

@@ -3,7 +3,8 @@
 use portcullis_core::account::AccountState;
 
 use super::Rows;
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::list::List;
 use crate::api::problem::Problem;
 use crate::api::reply::Reply;

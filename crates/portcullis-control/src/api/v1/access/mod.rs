@@ -9,8 +9,8 @@ use portcullis_core::access::contributing;
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 
-use crate::api::call::{Happening, Work};
 use crate::api::problem::{Code, Problem};
+use crate::api::work::{Happening, Work};
 use crate::policy::OrgPolicy;
 use crate::resolve::{Access, bound_role, is_forbidden};
 use crate::store::accounts::AccountRow;

@@ -1,6 +1,7 @@
 //! `DELETE S/access/{resource}`: takes the direct access away; what is inherited counts again.
 
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::Effect;
 use crate::domain::accounts::find_living;

@@ -1,6 +1,7 @@
 //! `PATCH S/access/{resource}`: the direct role on a resource becomes this one.
 
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::fields;
 use crate::api::problem::Problem;
 use crate::api::reply::{Mutation, Reply};

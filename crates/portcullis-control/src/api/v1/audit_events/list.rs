@@ -1,8 +1,10 @@
 //! `GET O/audit-events`: by actor, target, action, outcome, address and time.
 
-use crate::api::call::{Call, Need};
-use crate::api::fields::{self, Query};
+use crate::api::admission::Need;
+use crate::api::call::Call;
+use crate::api::fields;
 use crate::api::list::List;
+use crate::api::query::Query;
 use crate::api::reply::Reply;
 use crate::api::views;
 use crate::instant::column;

@@ -4,7 +4,8 @@ use axum::Json;
 use axum::response::IntoResponse as _;
 use serde_json::json;
 
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::reply::Reply;
 
 pub(crate) async fn run(call: Call) -> Reply {

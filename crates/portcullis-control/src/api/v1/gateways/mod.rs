@@ -8,7 +8,7 @@ pub(super) mod remove;
 use portcullis_core::feed::{Line, Position, parse_line};
 use serde_json::Value;
 
-use crate::api::call::Admitted;
+use crate::api::admission::Admitted;
 use crate::api::problem::Problem;
 use crate::api::views;
 use crate::publisher::GatewayStatus;

@@ -5,7 +5,8 @@ use axum::response::IntoResponse as _;
 use portcullis_core::feed::Position;
 use serde_json::json;
 
-use crate::api::call::{Call, Need, Wait};
+use crate::api::admission::{Need, Wait};
+use crate::api::call::Call;
 use crate::api::problem::Problem;
 use crate::api::reply::Reply;
 use crate::caller::Caller;

@@ -3,7 +3,8 @@
 use axum::Json;
 use axum::response::IntoResponse as _;
 
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::problem::Problem;
 use crate::api::reply::Reply;
 

@@ -1,8 +1,9 @@
 //! `DELETE /v1/gateways/{gateway}`: a dead node is no longer waited for; its id is void.
 
-use crate::api::call::{Call, Happening};
+use crate::api::call::Call;
 use crate::api::problem::Problem;
 use crate::api::reply::{Mutation, Reply};
+use crate::api::work::Happening;
 use crate::domain::Effect;
 use crate::instant::column;
 use crate::store::audit::{INSTALLATION, Target};

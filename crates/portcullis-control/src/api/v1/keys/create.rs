@@ -3,13 +3,15 @@
 use portcullis_core::account::KeyName;
 use serde_json::Value;
 
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::fields::{self, Faults, Fields};
 use crate::api::problem::FieldCode;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::Effect;
 use crate::domain::accounts::find_living;
-use crate::domain::keys::{self, ExpiryWish, NewKey};
+use crate::domain::keys;
+use crate::domain::secrets::{ExpiryWish, NewKey};
 use crate::resolve::Restriction;
 
 /// The longest time to live: a hundred years.

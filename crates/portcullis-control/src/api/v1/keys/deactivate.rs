@@ -1,7 +1,8 @@
 //! `POST S/keys/{key}:deactivate`: both secrets stop at once.
 
 use super::{Switch, set};
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::reply::Reply;
 use crate::domain::Effect;
 use crate::domain::keys::KeySwitch;

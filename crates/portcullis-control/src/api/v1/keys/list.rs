@@ -1,6 +1,7 @@
 //! `GET S/keys`.
 
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::list::List;
 use crate::api::reply::Reply;
 use crate::api::views::{self, KeyContext};

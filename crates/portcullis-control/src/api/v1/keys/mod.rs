@@ -15,11 +15,14 @@ use portcullis_core::account::{AccountState, KeyState};
 use serde_json::Value;
 use sqlx::SqliteConnection;
 
-use crate::api::call::{Call, Happening, Need, Work};
-use crate::api::fields::{self, Query};
+use crate::api::admission::Need;
+use crate::api::call::Call;
+use crate::api::fields;
 use crate::api::problem::Problem;
+use crate::api::query::Query;
 use crate::api::reply::{Mutation, Reply};
 use crate::api::views::{self, KeyContext};
+use crate::api::work::{Happening, Work};
 use crate::domain::Effect;
 use crate::domain::accounts::find_living;
 use crate::domain::keys::{KeySwitch, switch};

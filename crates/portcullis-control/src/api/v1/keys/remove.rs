@@ -1,7 +1,8 @@
 //! `DELETE S/keys/{key}`: for good; its name is free again, its id is not.
 
 use super::{Switch, set};
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::reply::Reply;
 use crate::domain::Effect;
 use crate::domain::keys::KeySwitch;

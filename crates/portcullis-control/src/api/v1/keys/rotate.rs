@@ -1,6 +1,7 @@
 //! `POST S/keys/{key}:rotate`: a new secret under the same id; the old one may live on for a while.
 
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::fields::{self, Faults, Fields};
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::Effect;

@@ -3,7 +3,8 @@
 use portcullis_core::account::KeyName;
 
 use super::create::restriction;
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::fields::{self, Faults, Fields};
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::Effect;

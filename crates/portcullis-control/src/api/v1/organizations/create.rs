@@ -3,10 +3,11 @@
 use portcullis_core::account::{KeyName, Username};
 use serde_json::json;
 
-use crate::api::call::{Call, Happening};
+use crate::api::call::Call;
 use crate::api::fields::{self, Fields};
 use crate::api::reply::{Mutation, Reply};
 use crate::api::views::{self, KeyContext};
+use crate::api::work::Happening;
 use crate::domain::Effect;
 use crate::domain::organizations::{self, CreatedOrganization, NewOrganization};
 use crate::policy::Profile;

@@ -7,7 +7,8 @@ use portcullis_core::key;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::fields::{self, Fields};
 use crate::api::problem::{FieldCode, Problem};
 use crate::api::reply::Reply;

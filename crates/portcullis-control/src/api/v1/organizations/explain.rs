@@ -6,10 +6,12 @@ use portcullis_core::access::Permission;
 use portcullis_core::account::{AccountState, Expiry, KeyState};
 use serde_json::{Value, json};
 
-use crate::api::call::{Call, Need, unknown_reference};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::fields::{self, Fields};
 use crate::api::problem::{FieldCode, Problem};
 use crate::api::reply::Reply;
+use crate::api::work::unknown_reference;
 use crate::caller;
 use crate::domain::explain::{Question, explain};
 use crate::domain::records::restriction_of;

@@ -9,10 +9,11 @@ pub(super) mod resume;
 pub(super) mod suspend;
 pub(super) mod update;
 
-use crate::api::call::{Call, Happening};
+use crate::api::call::Call;
 use crate::api::problem::Problem;
 use crate::api::reply::{Mutation, Reply};
 use crate::api::views;
+use crate::api::work::Happening;
 use crate::domain::{Effect, organizations};
 use crate::store::audit::Target;
 use crate::store::organizations as rows;

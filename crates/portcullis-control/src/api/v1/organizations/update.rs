@@ -2,11 +2,13 @@
 
 use portcullis_core::account::Username;
 
-use crate::api::call::{Call, Happening, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::fields::{self, Fields};
 use crate::api::problem::Problem;
 use crate::api::reply::{Mutation, Reply};
 use crate::api::views;
+use crate::api::work::Happening;
 use crate::caller::Caller;
 use crate::domain::Effect;
 use crate::store::organizations;

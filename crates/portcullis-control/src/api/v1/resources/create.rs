@@ -1,6 +1,7 @@
 //! `POST O/resources`.
 
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::fields::{self, Faults, Fields};
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::Effect;

@@ -12,10 +12,12 @@ use portcullis_core::account::DisplayName;
 use serde_json::Value;
 use sqlx::SqliteConnection;
 
-use crate::api::call::{Call, Happening, Need, Work};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::problem::Problem;
 use crate::api::reply::{Mutation, Reply};
 use crate::api::views;
+use crate::api::work::{Happening, Work};
 use crate::domain::{Effect, resources};
 use crate::store::audit::Target;
 use crate::store::resources as rows;

@@ -1,6 +1,7 @@
 //! `GET O/resources/{resource}`.
 
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::problem::Problem;
 use crate::api::reply::{self, Reply};
 use crate::store::resources;

@@ -1,6 +1,7 @@
 //! `DELETE O/resources/{resource}`: its bindings go with it.
 
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::{Effect, resources};
 

@@ -1,6 +1,7 @@
 //! `PATCH O/resources/{resource}`: renames or moves it.
 
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::fields::{self, Faults, Fields};
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::{Effect, resources};

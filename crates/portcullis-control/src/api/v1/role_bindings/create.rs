@@ -2,10 +2,12 @@
 
 use serde_json::Value;
 
-use crate::api::call::{Call, Need, unknown_reference};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::fields::{self, Faults, Fields};
 use crate::api::reply::{Mutation, Reply};
 use crate::api::views;
+use crate::api::work::unknown_reference;
 use crate::domain::Effect;
 use crate::domain::bindings::{Change, NewBinding, Subject, check_subject};
 use crate::store::resources;

@@ -8,8 +8,8 @@ pub(super) mod update;
 
 use serde_json::Value;
 
-use crate::api::call::{Happening, Work};
 use crate::api::problem::Problem;
+use crate::api::work::{Happening, Work};
 use crate::store::audit::Target;
 use crate::store::bindings::{self, BindingRow};
 

@@ -1,6 +1,7 @@
 //! `GET O/role-bindings/{binding}`.
 
-use crate::api::call::{Call, Need, permission};
+use crate::api::admission::{Need, permission};
+use crate::api::call::Call;
 use crate::api::problem::Problem;
 use crate::api::reply::{self, Reply};
 use crate::api::views;

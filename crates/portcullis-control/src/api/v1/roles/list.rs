@@ -2,7 +2,8 @@
 
 use portcullis_core::access::{BUILTIN_ROLES, BuiltinRole};
 
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::fields;
 use crate::api::list::List;
 use crate::api::reply::Reply;

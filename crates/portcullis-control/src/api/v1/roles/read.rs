@@ -2,7 +2,8 @@
 
 use portcullis_core::access::BuiltinRole;
 
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::problem::Problem;
 use crate::api::reply::{self, Reply};
 use crate::api::views;

@@ -1,6 +1,7 @@
 //! `POST S:activate`: the account and its active keys work again.
 
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::{Effect, accounts};
 

@@ -3,7 +3,8 @@
 use portcullis_core::account::{AccountState, DisplayName, Username};
 use serde_json::{Value, json};
 
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::fields::{self, Faults, Fields};
 use crate::api::reply::{Mutation, Reply};
 use crate::api::v1::keys::create::read_key;

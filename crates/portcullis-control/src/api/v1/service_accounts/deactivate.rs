@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::{Effect, accounts};
 

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use portcullis_core::account::Username;
 
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::fields;
 use crate::api::list::List;
 use crate::api::reply::Reply;

@@ -12,9 +12,9 @@ pub(super) mod update;
 use serde_json::Value;
 use sqlx::SqliteConnection;
 
-use crate::api::call::Happening;
 use crate::api::problem::Problem;
 use crate::api::views;
+use crate::api::work::Happening;
 use crate::store::accounts::AccountRow;
 use crate::store::audit::Target;
 use crate::store::keys;

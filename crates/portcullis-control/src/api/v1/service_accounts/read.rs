@@ -2,7 +2,8 @@
 
 use portcullis_core::account::AccountState;
 
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::fields;
 use crate::api::problem::Problem;
 use crate::api::reply::{self, Reply};

@@ -1,6 +1,7 @@
 //! `DELETE S`: the account and all its keys, for good.
 
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::{Effect, accounts};
 

@@ -1,6 +1,7 @@
 //! `POST S:revoke`: final; the account stays listed, its keys are revoked with it.
 
-use crate::api::call::{Call, Need};
+use crate::api::admission::Need;
+use crate::api::call::Call;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::{Effect, accounts};
 

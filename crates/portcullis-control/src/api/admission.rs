@@ -1,0 +1,250 @@
+//! Who may go on: from a known caller to an admitted one, by organization and permission.
+
+use std::sync::Arc;
+
+use axum::http::header;
+use portcullis_core::access::Permission;
+use portcullis_core::key::ParsedKey;
+
+use super::call::Call;
+use super::fields;
+use super::problem::{Code, Problem};
+use super::query::Query;
+use super::work::Work;
+use super::{App, Denial};
+use crate::caller::{self, Caller, Member};
+use crate::store::audit::{INSTALLATION, Target};
+use crate::store::organizations::{self, OrganizationRow};
+use crate::store::{Unit, View};
+
+/// Where a permission is needed.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    /// On the organization's root.
+    Root,
+    /// Somewhere: where exactly is said in the body, and checked by the operation.
+    Somewhere,
+}
+
+/// What an operation is called in the audit log and needs.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Need {
+    /// `<object>.<operation>`.
+    pub(crate) action: &'static str,
+    pub(crate) permission: &'static str,
+    pub(crate) at: At,
+    /// Whether the plan must include service accounts.
+    pub(crate) entitlement: bool,
+}
+
+impl Need {
+    pub(crate) const fn root(action: &'static str, permission: &'static str) -> Need {
+        Need { action, permission, at: At::Root, entitlement: false }
+    }
+
+    pub(crate) const fn somewhere(action: &'static str, permission: &'static str) -> Need {
+        Need { action, permission, at: At::Somewhere, entitlement: false }
+    }
+
+    pub(crate) const fn entitled(self) -> Need {
+        Need { entitlement: true, ..self }
+    }
+}
+
+/// A call whose caller is known.
+pub(crate) struct Identified {
+    pub(crate) call: Call,
+    pub(crate) caller: Caller,
+    pub(super) presented: ParsedKey,
+}
+
+impl Identified {
+    /// Lets in the installation operator alone. For everybody else the operation needs a
+    /// permission that nobody inside an organization can have.
+    pub(crate) fn operator(self, action: &'static str) -> Result<Admitted, Problem> {
+        let need = Need::root(action, "operator");
+        self.remember_denial(need, None);
+        match &self.caller {
+            Caller::Operator { .. } => Ok(self.admitted(need, None)),
+            Caller::Member(_) => Err(Problem::permission_denied("operator")),
+        }
+    }
+
+    /// Lets in members of the path's organization who have the permission.
+    pub(crate) fn member(self, need: Need) -> Result<Admitted, Problem> {
+        let org_id = self.call.param("org");
+        let member = match &self.caller {
+            Caller::Member(member) if member.org.id == org_id => member,
+            Caller::Member(_) | Caller::Operator { .. } => return Err(Problem::not_found()),
+        };
+        let org = member.org.clone();
+        if need.entitlement && !org.allows_accounts {
+            let detail = "The organization's plan does not include service accounts.";
+            return Err(Problem::new(Code::EntitlementRequired, detail));
+        }
+        self.remember_denial(need, Some(&org));
+        check(member, need)?;
+        Ok(self.admitted(need, Some(org)))
+    }
+
+    /// Lets in members with the permission, and the operator.
+    pub(crate) async fn member_or_operator(self, need: Need) -> Result<Admitted, Problem> {
+        if matches!(self.caller, Caller::Member(_)) {
+            return self.member(need);
+        }
+        let mut view = self.call.app.store.view().await?;
+        let org = organizations::find(view.conn(), self.call.param("org")).await?;
+        let org = org.ok_or_else(Problem::not_found)?;
+        Ok(self.admitted(need, Some(org)))
+    }
+
+    /// Lets in whoever has the permission in their own organization, and the operator.
+    pub(crate) fn own_member_or_operator(self, need: Need) -> Result<Admitted, Problem> {
+        self.remember_denial(need, None);
+        if let Caller::Member(member) = &self.caller {
+            check(member, need)?;
+        }
+        Ok(self.admitted(need, None))
+    }
+
+    /// Lets in everybody.
+    pub(crate) fn anybody(self, action: &'static str) -> Admitted {
+        self.admitted(Need::root(action, ""), None)
+    }
+
+    fn admitted(self, need: Need, org: Option<OrganizationRow>) -> Admitted {
+        let Identified { call, caller, presented } = self;
+        Admitted { call, caller, need, org, presented }
+    }
+
+    fn remember_denial(&self, need: Need, org: Option<&OrganizationRow>) {
+        let org_id = match (org, &self.caller) {
+            (Some(org), _) => org.id.clone(),
+            (None, Caller::Member(member)) => member.org.id.clone(),
+            (None, Caller::Operator { .. }) => INSTALLATION.to_owned(),
+        };
+        let kind = need.action.split('.').next().unwrap_or_default();
+        let names = ["key", "sa", "resource", "binding", "gateway", "org"];
+        let id = names.iter().map(|name| self.call.param(name)).find(|id| !id.is_empty());
+        let _ = self.call.framed.denial.set(Denial {
+            org_id,
+            actor: self.caller.actor(),
+            action: need.action.to_owned(),
+            target: Target { kind, id: id.unwrap_or_default().to_owned(), name: String::new() },
+            reason: None,
+        });
+    }
+}
+
+fn check(member: &Member, need: Need) -> Result<(), Problem> {
+    let permission = permission(need.permission);
+    let granted = match need.at {
+        At::Root => member.access.permits(&permission, &member.org.root_resource_id),
+        At::Somewhere => member.access.permits_somewhere(&permission),
+    };
+    if granted { Ok(()) } else { Err(Problem::permission_denied(need.permission)) }
+}
+
+/// A permission from a literal of ours.
+pub(crate) fn permission(text: &str) -> Permission {
+    text.parse().expect("operations name well-formed permissions")
+}
+
+/// A call whose caller may do it, as far as is known before the body.
+pub(crate) struct Admitted {
+    pub(crate) call: Call,
+    pub(crate) caller: Caller,
+    need: Need,
+    org: Option<OrganizationRow>,
+    presented: ParsedKey,
+}
+
+impl Admitted {
+    pub(crate) fn app(&self) -> &App {
+        &self.call.app
+    }
+
+    /// The organization of the path.
+    pub(crate) fn org(&self) -> Result<&OrganizationRow, Problem> {
+        self.org.as_ref().ok_or_else(Problem::not_found)
+    }
+
+    pub(crate) async fn view(&self) -> Result<View, Problem> {
+        Ok(self.call.app.store.view().await?)
+    }
+
+    /// Opens the write transaction and checks credential, organization and permission once more
+    /// in it.
+    pub(crate) async fn begin(&self) -> Result<Work, Problem> {
+        let app = self.app().clone();
+        let now = app.now();
+        let mut unit = Unit::begin(&app.store, Arc::clone(&app.ledger), now).await?;
+        let verdict = caller::verify(unit.conn(), &self.presented, &app.peppers, now).await?;
+        let caller = verdict.map_err(|refused| self.call.refused(refused))?;
+        let org = match (&self.org, &caller) {
+            (None, _) => None,
+            (Some(_), Caller::Member(member)) => {
+                check(member, self.need)?;
+                Some(member.org.clone())
+            }
+            (Some(org), Caller::Operator { .. }) => {
+                organizations::find(unit.conn(), &org.id).await?
+            }
+        };
+        Ok(Work { app, unit, caller, org, origin: self.call.framed.origin.clone(), now })
+    }
+
+    /// `If-Match` against the version of the object found; `require_if_match` makes it mandatory
+    /// for PATCH and DELETE.
+    pub(crate) fn check_version(&self, version: i64, policy_requires: bool) -> Result<(), Problem> {
+        match self.call.headers.get(header::IF_MATCH) {
+            Some(wanted) if names_version(wanted.as_bytes(), version) => Ok(()),
+            Some(_) => {
+                let detail = format!("The object is at version {version} now.");
+                Err(Problem::new(Code::PreconditionFailed, detail))
+            }
+            None if policy_requires => Err(Problem::new(
+                Code::PreconditionRequired,
+                "The organization asks for If-Match with the version that you read.",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The query of a mutation: how long to wait for gateways.
+    pub(crate) fn wait(&self) -> Result<Wait, Problem> {
+        let mut query = self.call.query()?;
+        let wait = Wait::read(&mut query);
+        query.finish()?;
+        Ok(wait)
+    }
+}
+
+/// Whether a list of entity tags (RFC 9110, 13.1.1) names this version.
+pub(crate) fn names_version(tags: &[u8], version: i64) -> bool {
+    let tags = String::from_utf8_lossy(tags);
+    let wanted = format!("\"{version}\"");
+    tags.split(',').map(str::trim).any(|tag| tag == "*" || tag == wanted)
+}
+
+/// How long a mutation waits for gateways before it answers.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wait {
+    /// Absent: by the effect of the change.
+    pub(crate) applied: Option<bool>,
+    pub(crate) timeout_ms: u64,
+}
+
+impl Wait {
+    const DEFAULT_MS: u64 = 2000;
+    const MAX_MS: u64 = 30_000;
+
+    pub(crate) fn read(query: &mut Query) -> Wait {
+        let wait = query.read("wait", fields::one_of(&["none", "applied"]));
+        let timeout_ms = query.read("wait_timeout_ms", fields::integer(0..=Wait::MAX_MS));
+        Wait {
+            applied: wait.map(|word| word == "applied"),
+            timeout_ms: timeout_ms.unwrap_or(Wait::DEFAULT_MS),
+        }
+    }
+}
