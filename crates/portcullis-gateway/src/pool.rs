@@ -250,7 +250,13 @@ impl Link {
         request: http::Request<UpstreamBody>,
     ) -> impl Future<Output = Result<http::Response<hyper::body::Incoming>, http1_error::TrySend>> + use<>
     {
+        self.seen.informational.set(Some(0));
         self.sender.borrow_mut().try_send_request(request)
+    }
+
+    /// The response's head is known: what comes now is its body.
+    pub(crate) fn answered(&self) {
+        self.seen.informational.set(None);
     }
 }
 
@@ -271,13 +277,36 @@ struct UpstreamStream {
 struct Seen {
     /// Whether a byte came back.
     received: Cell<bool>,
+    /// Informational responses so far; `None` once the response's head is known.
+    informational: Cell<Option<u8>>,
     /// Whether what is sent is kept: only for requests that may be sent again. Copying the bytes
     /// of a head costs a tenth of copying its map of fields.
     keeps: Cell<bool>,
     sent: RefCell<Vec<u8>>,
 }
 
+/// Most informational responses before the one that counts.
+const MAX_INFORMATIONAL: u8 = 10;
+
 impl Seen {
+    /// Bytes came in. Counts informational responses while a response's head is awaited, for hyper
+    /// skips any number of them.
+    fn read(&self, fresh: &[u8]) -> io::Result<()> {
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        self.received.set(true);
+        let Some(before) = self.informational.get() else { return Ok(()) };
+        let begins = |text: &[u8]| text.starts_with(b"HTTP/1.") && text.get(9) == Some(&b'1');
+        if !begins(fresh) {
+            return Ok(());
+        }
+        let more = fresh.split(|byte| *byte == b'\n').filter(|line| begins(line)).count();
+        let count = before.saturating_add(u8::try_from(more).unwrap_or(u8::MAX));
+        self.informational.set(Some(count));
+        if count > MAX_INFORMATIONAL { Err(io::ErrorKind::InvalidData.into()) } else { Ok(()) }
+    }
+
     fn wrote<'b>(&self, count: usize, pieces: impl Iterator<Item = &'b [u8]>) {
         if self.keeps.get() {
             let mut sent = self.sent.borrow_mut();
@@ -299,9 +328,7 @@ impl AsyncRead for UpstreamStream {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.seen.received.set(true);
-        }
+        self.seen.read(buf.filled().get(before..).unwrap_or_default())?;
         Poll::Ready(Ok(()))
     }
 }

@@ -75,7 +75,7 @@ pub(crate) fn decide(
     let hint = incoming.size_hint();
     let size = Size { least: hint.lower(), exact: hint.exact().is_some() };
     let decided = admit(worker, connection, &mut parts, size, &mut record);
-    record.decided(worker.sample());
+    record.decided();
     match decided {
         Ok(route) => {
             connection.limit(route.exchange);

@@ -43,7 +43,8 @@ pub(crate) async fn send(
         let reused = if fresh_only { None } else { pool.reuse(address) };
         let link = match reused {
             Some(link) => link,
-            None => match pool.connect(address).await {
+            // Boxed, for it is rare and its state is large.
+            None => match Box::pin(pool.connect(address)).await {
                 Ok(link) => link,
                 Err(unlinked) => {
                     let (attempt, reason, again) = judge(&unlinked);
@@ -153,7 +154,10 @@ async fn exchange(
         link.drive(cx);
         let mut quiet = Context::from_waker(Waker::noop());
         match answer.as_mut().poll(&mut quiet) {
-            Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+            Poll::Ready(Ok(response)) => {
+                link.answered();
+                Poll::Ready(Ok(response))
+            }
             Poll::Ready(Err(mut error)) => {
                 let unsent = error.take_message().map(Box::new);
                 Poll::Ready(Err(Broken::Off { unsent }))

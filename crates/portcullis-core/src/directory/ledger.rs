@@ -310,7 +310,13 @@ impl Ledger {
             return Err(SnapshotRefused { records: total, refused: outcome.refused });
         }
         fresh.places = self.live.places.clone();
-        fresh.identities = self.live.identities.clone();
+        // Ids of accounts that are only referred to stay; names come from the records just read.
+        let named = std::mem::replace(&mut fresh.identities, self.live.identities.clone());
+        for (identity, index) in named.iter().zip(0..) {
+            if !identity.text.is_empty() {
+                *fresh.identities.entry(index) = identity.clone();
+            }
+        }
         fresh.accesses = self.live.accesses.clone();
         let old = std::mem::replace(&mut self.live, fresh);
         for (account, index) in old.accounts.iter().zip(0..) {

@@ -142,3 +142,28 @@ fn a_caller_who_leaves_is_recorded_as_gone() {
     let record = &stage.records(1)[0];
     assert_eq!((&record["outcome"], &record["status"]), (&"client_gone".into(), &499.into()));
 }
+
+#[test]
+fn ten_informational_responses_are_skipped_and_eleven_are_502() {
+    let answer = |count: usize| {
+        let upstream = Script::run(move |_, socket| {
+            let text = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".repeat(count) + OK;
+            socket.write_all(text.as_bytes()).is_ok()
+        });
+        Stage::set(upstream.address, |_| {}).get("/a")
+    };
+    let skipped = answer(10);
+    assert_eq!((skipped.status(), skipped.body), (200, b"hi".to_vec()));
+    assert_eq!(answer(11).code(), "bad_gateway");
+}
+
+#[test]
+fn a_body_that_looks_like_responses_is_a_body() {
+    let upstream = Script::run(|_, socket| {
+        let body = "HTTP/1.1 100 Continue\n".repeat(50);
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        socket.write_all(head.as_bytes()).unwrap();
+        socket.write_all(body.as_bytes()).is_ok()
+    });
+    assert_eq!(Stage::set(upstream.address, |_| {}).get("/a").body.len(), 50 * 22);
+}
