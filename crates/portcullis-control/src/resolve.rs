@@ -153,6 +153,14 @@ impl Access {
         texts.into_iter().collect()
     }
 
+    /// Whether the restriction of the key leaves nothing of a role on the resource.
+    pub(crate) fn restricts(&self, role_id: &str, resource_id: &str) -> bool {
+        let role = permissions_of(&[role_id.to_owned()]);
+        let nothing = |texts: &Vec<String>| narrowed(&role, &patterns(texts)).is_empty();
+        !self.restriction_reaches(resource_id)
+            || self.restriction.permissions.as_ref().is_some_and(nothing)
+    }
+
     /// Whether the subject holds all that somebody gains where `before` becomes `after`: nobody
     /// grants more than it has, here or anywhere below (I-19).
     ///

@@ -33,10 +33,8 @@ pub(crate) async fn explain(
     question: Question<'_>,
 ) -> Result<Value, Problem> {
     let Question { org, subject_id, in_force, restriction, resource_id, permission } = question;
-    let restricted = restriction.is_some();
     let mut access = Access::of_subject(conn, subject_id, &org.policy).await?;
     access.locate(conn, &org.id, resource_id).await?;
-    let unrestricted = access.permission_texts(resource_id);
     let access = access.narrowed(restriction.unwrap_or_default());
     let permissions = if in_force { access.permission_texts(resource_id) } else { Vec::new() };
     let allowed = permission.map(|needed| in_force && access.permits(needed, resource_id));
@@ -49,7 +47,6 @@ pub(crate) async fn explain(
     let counted: Vec<_> =
         all.iter().filter(|row| !is_forbidden(row, &org.policy)).filter_map(bound_role).collect();
     let chosen = contributing(org.policy.inheritance, &counted, &access.paths, resource_id);
-    let narrowed_away = restricted && permissions != unrestricted;
     let excluded = |row: &BindingRow| -> Option<&'static str> {
         let direct = row.resource_id == resource_id;
         let bound = bound_role(row)?;
@@ -59,7 +56,7 @@ pub(crate) async fn explain(
             Some("not_propagated")
         } else if !chosen.contains(&bound) {
             Some("overridden")
-        } else if narrowed_away && permissions.is_empty() {
+        } else if access.restricts(&row.role_id, resource_id) {
             Some("restricted")
         } else {
             None

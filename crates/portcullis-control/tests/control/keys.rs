@@ -194,6 +194,18 @@ async fn a_restriction_narrows_and_names_only_what_exists() {
     let (path, made) = key(&plant, body).await;
     let whoami = plant.ask(Method::GET, "/v1/whoami").token(&made.text("/value")).send().await;
     assert_eq!(whoami.body["permissions"], json!(["cluster:read"]));
+    let explain = json!({"key_id": made.text("/key/id"), "permission": "cluster:read"});
+    let explained = plant.post(&plant.o(":explain"), explain.clone()).await;
+    assert_eq!(
+        (&explained.body["allowed"], &explained.body["contributions"][0]["excluded"]),
+        (&json!(true), &json!(null))
+    );
+    plant.patch(&path, json!({"restriction": {"permissions": ["cluster:write"]}})).await;
+    let explained = plant.post(&plant.o(":explain"), explain).await;
+    assert_eq!(
+        (&explained.body["allowed"], &explained.body["contributions"][0]["excluded"]),
+        (&json!(false), &json!("restricted"))
+    );
     plant
         .patch(&path, json!({"restriction": {"resource_ids": ["nope"], "methods": ["GET"]}}))
         .await
