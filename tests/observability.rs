@@ -271,6 +271,11 @@ fn the_operators_listener_answers_and_keeps_strangers_out() {
     ] {
         assert!(metrics.contains(&format!("# TYPE {name} ")), "{name} is missing");
     }
+    let manual = include_str!("../docs/operations.md");
+    for line in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE portcullis_")) {
+        let name = line.split(' ').next().unwrap_or_default();
+        assert!(manual.contains(&format!("`{name}`")), "docs/operations.md lacks {name}");
+    }
     let token = stage.home.token("operator-token");
     Request::get("/admin/v1/status").send(admin).expect_status(401);
     Request::get("/admin/v1/status").bearer("wrong").send(admin).expect_status(401);
