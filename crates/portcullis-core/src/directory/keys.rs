@@ -210,9 +210,8 @@ impl Shard {
         let Some(gap) = gap.filter(|_| !crowded) else {
             let (before, after) = self.slots.split_at(at.min(self.slots.len()));
             let (sums_before, sums_after) = self.sums.split_at(before.len());
-            let entries = taken(before, sums_before)
-                .chain([(slot, sum)])
-                .chain(taken(after, sums_after));
+            let entries =
+                taken(before, sums_before).chain([(slot, sum)]).chain(taken(after, sums_after));
             *self = Self::spread(self.live as usize + 1, entries, bits);
             return;
         };

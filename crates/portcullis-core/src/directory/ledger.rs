@@ -537,7 +537,9 @@ impl Ledger {
                 self.live.keys.set_sum(key, RecordSum::default());
             }
         }
-        if let Some(slot) = account.and_then(|index| self.books.account_sums.get_mut(index as usize)) {
+        if let Some(slot) =
+            account.and_then(|index| self.books.account_sums.get_mut(index as usize))
+        {
             sum = std::mem::take(slot);
         }
         if sum == RecordSum::default() {
