@@ -6,6 +6,7 @@
 
 mod admin_api;
 mod bad_input;
+mod balancing;
 mod cli;
 mod denials;
 mod feed;

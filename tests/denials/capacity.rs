@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{ROUTES, assert_denied};
 use crate::support::http::{Connection, Request};
 use crate::support::snapshot::Snapshot;
-use crate::support::stage::{FILE_ARGS, FileStage, OPEN_ROUTE, complete, file_home};
+use crate::support::stage::{FILE_ARGS, FileStage, OPEN_ROUTE, complete, file_home, reasons};
 use crate::support::upstream::Upstream;
 use crate::support::wait;
 
@@ -82,6 +82,7 @@ fn without_usable_state_the_answer_is_503_whatever_was_presented() {
         assert_eq!(answer.header("retry-after"), Some("1"));
         assert_eq!(answer.header("www-authenticate"), None);
     }
+    assert_eq!(reasons(&home, 3), ["no_state", "no_state", "no_state"]);
     snapshot.write_to(&home);
     wait::until("the snapshot to be picked up", || {
         (Request::get("/").bearer(key.expose()).send(program.gateway()).status == 200).then_some(())
@@ -163,6 +164,7 @@ fn beyond_its_own_capacity_the_gateway_sheds() {
     });
     assert_denied(&shed, 503, "unavailable");
     assert_eq!(shed.header("retry-after"), Some("1"));
+    assert!(reasons(&home, 1).contains(&"overloaded".to_owned()));
     drop(occupied);
     wait::until("the place to be free again", || {
         (Request::get("/").bearer(key.expose()).send(program.gateway()).status == 200).then_some(())
@@ -194,6 +196,7 @@ fn when_every_connection_to_the_upstream_is_busy_the_caller_is_told_so() {
     });
     assert_denied(&refused, 503, "upstream_unavailable");
     assert!(refused.header("retry-after").is_some());
+    assert!(reasons(&home, 1).contains(&"pool_full".to_owned()));
 }
 
 #[test]
@@ -244,4 +247,5 @@ fn a_listener_that_requires_tls_refuses_credentials_in_the_clear() {
     let answer = Request::get("/").bearer(key.expose()).send(program.gateway());
     assert_denied(&answer, 403, "https_required");
     assert_eq!(answer.header("location"), None, "never a redirect");
+    assert_eq!(reasons(&home, 1), ["plaintext"]);
 }

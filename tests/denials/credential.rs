@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{ROUTES, assert_denied, body_of, masked};
 use crate::support::http::{Connection, Request};
 use crate::support::snapshot::{Snapshot, digest_of};
-use crate::support::stage::{FileStage, OPEN_ROUTE, Stage};
+use crate::support::stage::{FileStage, OPEN_ROUTE, Stage, reasons};
 use crate::support::upstream::Upstream;
 
 struct Counting(std::sync::atomic::AtomicU64);
@@ -191,6 +191,8 @@ fn no_credential_is_asked_for_and_two_are_refused() {
         assert_eq!(answer.header("connection"), Some("close"));
         assert!(connection.is_closed_by_peer());
     }
+    let recorded = reasons(&stage.home, 5);
+    assert_eq!(recorded.iter().filter(|reason| *reason == "duplicate_credential").count(), 2);
     // A public route looks at no credential, however odd.
     stage.send(&Request::get("/public").bearer("nonsense")).expect_status(200);
     stage.send(&Request::get("/public")).expect_status(200);

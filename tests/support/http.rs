@@ -271,6 +271,12 @@ impl Connection {
         }
     }
 
+    /// Everything until the other side closes or breaks off.
+    pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
+        while self.fill().is_ok_and(|read| read > 0) {}
+        std::mem::take(&mut self.pending)
+    }
+
     /// The next chunk of an endless body.
     pub(crate) fn read_chunk(&mut self) -> std::io::Result<String> {
         let size = self.read_line()?;

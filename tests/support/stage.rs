@@ -155,8 +155,9 @@ pub(crate) fn complete(config: &str, upstream: &Upstream) -> String {
     )
 }
 
+/// The access records in the home's file, as soon as there are `count` of them.
 #[track_caller]
-fn records(home: &Home, count: usize) -> Vec<Value> {
+pub(crate) fn records(home: &Home, count: usize) -> Vec<Value> {
     wait::until(&format!("{count} access records"), || {
         let text = std::fs::read_to_string(home.path("records.log")).unwrap_or_default();
         let whole = text.lines().count() >= count && text.ends_with('\n');
@@ -207,3 +208,10 @@ impl SplitStage {
 /// How a control plane is started on a free port.
 pub(crate) const CONTROL_ARGS: [&str; 5] =
     ["control", "--data", "DATA", "--control", "127.0.0.1:0"];
+
+/// The reasons in the first `count` access records, in their order; `""` where the request passed.
+#[track_caller]
+pub(crate) fn reasons(home: &Home, count: usize) -> Vec<String> {
+    let reason = |record: &Value| record["reason"].as_str().unwrap_or_default().to_owned();
+    records(home, count).iter().map(reason).collect()
+}

@@ -33,6 +33,13 @@ async def app(scope, receive, send):
         while (await receive())["type"] != "http.disconnect":
             pass
         return
+    if scope["path"] == "/stall":
+        # Half an answer, and then nothing until the other side gives up.
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"10")]})
+        await send({"type": "http.response.body", "body": b"half.", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        return
     environ = {}
     for name, value in scope["headers"]:
         environ.setdefault(environ_name(name), []).append(value.decode("latin-1"))
