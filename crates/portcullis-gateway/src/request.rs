@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
@@ -129,6 +129,11 @@ fn admit<'w>(
 
     // 4 to 10: the decision.
     let directory = worker.shared.directory.load();
+    if let (Some(published), Some(credential)) =
+        (directory.as_deref(), parts.headers.get(AUTHORIZATION))
+    {
+        published.directory().anticipate(credential.as_bytes());
+    }
     let asking = Asking { worker, connection, directory: directory.as_deref(), method: &method };
     let mut removal = Removal::default();
     let decision = judge(&asking, &target, (parts, size), &mut removal, record)?;

@@ -444,7 +444,9 @@ impl Subscriber {
                     continue;
                 }
             };
-            match Snapshot::read(&bytes, self.trust()) {
+            let read = Snapshot::read(&bytes, self.trust());
+            drop(bytes);
+            match read {
                 Ok(snapshot) => {
                     let loaded = self.load(snapshot).await;
                     self.connected(loaded);
