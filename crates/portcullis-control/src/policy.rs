@@ -111,13 +111,15 @@ pub(crate) struct OrgPolicy {
     pub(crate) last_used_flush_s: u32,
     pub(crate) reveal_reason_to_client: bool,
     pub(crate) require_if_match: bool,
+    /// Published only when `on_stale` limits something.
     pub(crate) max_staleness_s: u32,
     pub(crate) on_stale: OnStale,
     pub(crate) replay_secret_once: bool,
 }
 
 impl Default for OrgPolicy {
-    /// The defaults of service-accounts.md 3.2.
+    /// The defaults of service-accounts.md 3.2, except that a gateway without contact serves on
+    /// (docs/adr/0013).
     fn default() -> OrgPolicy {
         OrgPolicy {
             sa_ops: BTreeSet::from([AccountOp::Deactivate, AccountOp::Delete, AccountOp::Revoke]),
@@ -148,7 +150,7 @@ impl Default for OrgPolicy {
             reveal_reason_to_client: false,
             require_if_match: false,
             max_staleness_s: 30,
-            on_stale: OnStale::FailClosed,
+            on_stale: OnStale::ServeRecorded,
             replay_secret_once: true,
         }
     }
@@ -293,7 +295,7 @@ mod inheritance_name {
 
 #[cfg(test)]
 mod tests {
-    use super::{AccountOp, KeyOp, OrgPolicy, Profile};
+    use super::{AccountOp, KeyOp, OnStale, OrgPolicy, Profile};
 
     #[test]
     fn every_profile_survives_the_store() {
@@ -302,6 +304,13 @@ mod tests {
             let read = OrgPolicy::try_from(policy.to_column());
             assert_eq!(read.ok(), Some(policy), "{}", profile.as_str());
             assert_eq!(profile.as_str().parse(), Ok(profile));
+        }
+    }
+
+    #[test]
+    fn no_profile_makes_traffic_depend_on_the_control_plane() {
+        for profile in Profile::ALL {
+            assert_eq!(profile.policy().on_stale, OnStale::ServeRecorded, "{}", profile.as_str());
         }
     }
 

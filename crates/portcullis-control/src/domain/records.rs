@@ -4,8 +4,8 @@
 use portcullis_core::access::BUILTIN_ROLES;
 use portcullis_core::account::{AccountState, KeyState, OrgState as OrgStateName};
 use portcullis_core::feed::{
-    AccountRecord, Alg, DigestRecord, KeyRecord, Kind, OrgRecord, OrgState, PreviousRecord,
-    ResourceRecord, RestrictRecord, RoleRecord, State,
+    AccountRecord, Alg, DigestRecord, KeyRecord, Kind, OnStale, OrgRecord, OrgState,
+    PreviousRecord, ResourceRecord, RestrictRecord, RoleRecord, State,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -34,13 +34,20 @@ pub(crate) async fn publish_organization(
 ) -> Result<(), StoreError> {
     let state: OrgStateName =
         org.state.parse().map_err(|_| StoreError::Broken("state of an organization"))?;
+    // A limit that refuses nobody is not published: gateways have nothing to decide about it.
+    let staleness = match org.policy.on_stale {
+        limit @ (OnStale::FailClosed | OnStale::SafeMethods) => {
+            Some((u64::from(org.policy.max_staleness_s) * 1000, limit))
+        }
+        OnStale::ServeRecorded => None,
+    };
     let record = OrgRecord {
         state: match state {
             OrgStateName::Active => OrgState::Active,
             OrgStateName::Suspended => OrgState::Suspended,
         },
-        max_staleness_ms: Some(u64::from(org.policy.max_staleness_s) * 1000),
-        on_stale: Some(org.policy.on_stale),
+        max_staleness_ms: staleness.map(|(limit_ms, _)| limit_ms),
+        on_stale: staleness.map(|(_, on_stale)| on_stale),
         reveal_reason: org.policy.reveal_reason_to_client,
     };
     unit.put(Kind::Org, &org.id, value(&record)).await

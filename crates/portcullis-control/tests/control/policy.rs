@@ -1,10 +1,12 @@
 //! Fields of OrgPolicy that no profile presets, set in the database: the policy has no endpoint of
 //! its own yet.
 
+use portcullis_core::feed::Kind;
 use reqwest::Method;
 use serde_json::json;
 
 use crate::harness::Plant;
+use crate::player::Gateway;
 
 #[tokio::test]
 async fn a_policy_can_make_if_match_mandatory() {
@@ -74,4 +76,21 @@ async fn a_policy_can_forbid_roles_and_the_reuse_of_names() {
         .post(&plant.o("/service-accounts"), json!({"username": "CI"}))
         .await
         .assert_problem(409, "username_taken");
+}
+
+#[tokio::test]
+async fn only_a_policy_that_asks_for_it_limits_how_long_a_gateway_serves_without_contact() {
+    let mut plant = Plant::start().await;
+    let org = (Kind::Org, plant.org.clone());
+    let open = Gateway { plant: &plant, id: "gw-1" }.snapshot().await;
+    assert_eq!(open.records[&org], json!({"state": "active"}));
+
+    plant.change_policy(r#""on_stale":"serve_recorded""#, r#""on_stale":"fail_closed""#).await;
+    for verb in [":suspend?wait=none", ":resume?wait=none"] {
+        let ask = plant.ask(Method::POST, &plant.o(verb)).token(&plant.operator);
+        assert!(ask.json(json!({})).send().await.status.is_success(), "{verb}");
+    }
+    let limited = Gateway { plant: &plant, id: "gw-1" }.snapshot().await;
+    let record = json!({"state": "active", "max_staleness_ms": 30_000, "on_stale": "fail_closed"});
+    assert_eq!(limited.records[&org], record);
 }
