@@ -96,7 +96,7 @@ impl ControlHalf {
         let task = runtime.spawn(async move {
             // Also a panic in the serving must be noticed, hence the guard.
             let _ended = ended.drop_guard();
-            served.await
+            served.await;
         });
         RunningControl { directory, runtime, shutdown, task, drain }
     }
@@ -126,7 +126,7 @@ pub(super) struct RunningControl {
     directory: DataDirectory,
     runtime: Runtime,
     shutdown: CancellationToken,
-    task: JoinHandle<std::io::Result<()>>,
+    task: JoinHandle<()>,
     drain: Duration,
 }
 
@@ -139,9 +139,7 @@ impl RunningControl {
         runtime.shutdown_timeout(Duration::from_secs(5));
         drop(directory);
         match served {
-            Ok(served) => {
-                served.context("the control plane panicked")?.context("the control plane failed")
-            }
+            Ok(served) => served.context("the control plane panicked"),
             Err(_) => {
                 tracing::warn!("calls of the admin API were cut: timeouts.drain is over");
                 Ok(())

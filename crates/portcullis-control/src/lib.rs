@@ -9,12 +9,13 @@
 //! let control = portcullis_control::open(settings, clock, entropy).await?;   // database, migrations
 //! control.bootstrap(|tokens| write_token_files(tokens)).await?;             // a new database only
 //! let bound = control.bind().await?;                                       // the address is real now
-//! bound.run(shutdown).await?;                                              // until drained
+//! bound.run(shutdown).await;                                               // until drained
 //! ```
 
 mod api;
 mod bootstrap;
 mod caller;
+mod connections;
 mod cursor;
 mod domain;
 mod instant;
@@ -27,7 +28,6 @@ mod store;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::serve::ListenerExt as _;
 use portcullis_core::entropy::Entropy;
 use portcullis_core::feed::Position;
 use portcullis_core::time::Clock;
@@ -110,25 +110,10 @@ impl Bound {
 
     /// Serves until `shutdown` is cancelled and the calls in flight have been answered. Feed
     /// streams end at once: gateways reconnect by themselves.
-    ///
-    /// # Errors
-    ///
-    /// The operating system's error of the listening socket.
-    pub async fn run(self, shutdown: CancellationToken) -> std::io::Result<()> {
+    pub async fn run(self, shutdown: CancellationToken) {
         self.app.publisher.end_streams_at(shutdown.clone());
         let app = self.app.clone();
-        let router = api::router(self.app);
-        // A revocation is a few bytes: they must not wait for more to fill a packet.
-        let listener = self.listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "a connection stays with Nagle's algorithm");
-            }
-        });
-        let served =
-            axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-                .with_graceful_shutdown(shutdown.cancelled_owned())
-                .await;
+        connections::serve(self.listener, api::router(self.app), shutdown).await;
         app.close().await;
-        served
     }
 }

@@ -66,7 +66,7 @@ pub(crate) struct Plant {
     dir: TempDir,
     entropy_seed: u64,
     change_log_length: u64,
-    running: Option<(CancellationToken, JoinHandle<std::io::Result<()>>)>,
+    running: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
 impl Plant {
@@ -149,7 +149,7 @@ impl Plant {
     pub(crate) async fn stop(&mut self) {
         if let Some((shutdown, task)) = self.running.take() {
             shutdown.cancel();
-            task.await.unwrap().unwrap();
+            task.await.unwrap();
         }
     }
 
