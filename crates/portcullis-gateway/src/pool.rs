@@ -81,12 +81,18 @@ impl Pool {
     }
 
     /// An idle connection to `address` that is alive as far as can be known without asking.
-    pub(crate) fn reuse(&self, address: usize) -> Option<Rc<Link>> {
+    ///
+    /// A request that may be sent twice takes one that became idle within this tick as it is: if
+    /// the upstream closed it meanwhile, the request goes again over a fresh one, which costs less
+    /// than to look before every request.
+    pub(crate) fn reuse(&self, address: usize, now: MonoNs, repeatable: bool) -> Option<Rc<Link>> {
         let pool = self.addresses.get(address)?;
         loop {
             let link = pool.idle.borrow_mut().pop()?;
-            // Polled without a waker: whoever sends the next request polls it again with one.
-            link.drive(&mut Context::from_waker(Waker::noop()));
+            if !repeatable || link.idle_since.get() != now {
+                // Polled without a waker: whoever sends the next request polls it again with one.
+                link.drive(&mut Context::from_waker(Waker::noop()));
+            }
             if link.is_ready() {
                 link.seen.received.set(false);
                 return Some(link);
@@ -95,12 +101,16 @@ impl Pool {
     }
 
     /// Opens a connection to `address`.
-    pub(crate) async fn connect(self: &Rc<Self>, address: usize) -> Result<Rc<Link>, Unlinked> {
+    pub(crate) async fn connect(
+        self: &Rc<Self>,
+        address: usize,
+        now: MonoNs,
+    ) -> Result<Rc<Link>, Unlinked> {
         let pool = self.addresses.get(address).ok_or(Unlinked::NoAddress)?;
         if pool.open.get() >= self.plan.connections {
             let freed = pool.freed.notified();
             tokio::time::timeout(FULL_WAIT, freed).await.map_err(|_| Unlinked::Full)?;
-            if let Some(link) = self.reuse(address) {
+            if let Some(link) = self.reuse(address, now, false) {
                 return Ok(link);
             }
         }

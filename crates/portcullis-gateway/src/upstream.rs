@@ -40,11 +40,13 @@ pub(crate) async fn send(
     loop {
         record.attempted();
         let address = pool.next_address();
-        let reused = if fresh_only { None } else { pool.reuse(address) };
+        let again_allowed = retries_left > 0 && is_repeatable(&request);
+        let now = worker.coarse.get();
+        let reused = if fresh_only { None } else { pool.reuse(address, now, again_allowed) };
         let link = match reused {
             Some(link) => link,
             // Boxed, for it is rare and its state is large.
-            None => match Box::pin(pool.connect(address)).await {
+            None => match Box::pin(pool.connect(address, now)).await {
                 Ok(link) => link,
                 Err(unlinked) => {
                     let (attempt, reason, again) = judge(&unlinked);
@@ -58,7 +60,7 @@ pub(crate) async fn send(
                 }
             },
         };
-        let repeatable = link.is_used() && retries_left > 0 && is_repeatable(&request);
+        let repeatable = link.is_used() && again_allowed;
         if repeatable {
             link.keep_sent();
         }
