@@ -29,7 +29,7 @@ begins with one line of JSON: {\"event\":\"started\",\"gateway\":\"127.0.0.1:808
 \"admin\":…,\"listeners\":[[\"public\",\"127.0.0.1:8080\"]]}; access records follow it.
 
 SIGINT and SIGTERM end the process after accepted requests have been answered; a second one ends
-it at once.
+it at once. SIGHUP is logged and changes nothing.
 
 Exit codes: 0 ended after a signal, 1 failed to start, 2 wrong usage, 78 wrong configuration.";
 
@@ -249,7 +249,7 @@ fn serve(
         let result = tokio::select! {
             failed = told_for_ever => failed,
             () = drain_asked.cancelled() => Ok(()),
-            () = signals.next() => {
+            () = signals.next_end() => {
                 tracing::info!("a signal asks for the end: draining");
                 Ok(())
             }
@@ -272,27 +272,36 @@ async fn drain(running: Running, mut signals: Signals) -> anyhow::Result<()> {
         .context("the drain cannot be started")?;
     tokio::select! {
         result = finished => result.context("the drain panicked")?,
-        () = signals.next() => anyhow::bail!("ended by a second signal, before the drain was over"),
+        () = signals.next_end() => anyhow::bail!("ended by a second signal, before the drain was over"),
     }
 }
 
-/// SIGINT and SIGTERM.
+/// SIGINT and SIGTERM ask for the end; SIGHUP asks for what does not exist yet.
 struct Signals {
+    hang_up: Signal,
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
     fn new() -> anyhow::Result<Self> {
+        let hang_up = signal(SignalKind::hangup()).context("SIGHUP cannot be caught")?;
         let interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
         let terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
-        Ok(Self { interrupt, terminate })
+        Ok(Self { hang_up, interrupt, terminate })
     }
 
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+    /// Waits for a signal that asks for the end. Uncaught, SIGHUP would end the process without a
+    /// drain, so it is caught and answered in the log.
+    async fn next_end(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return,
+                Some(()) = self.hang_up.recv() => tracing::warn!(
+                    "SIGHUP: reload is not supported yet; restart to apply a changed configuration"
+                ),
+            }
         }
     }
 }
