@@ -4,7 +4,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use crate::support::portcullis::{Home, PROGRAM};
+use crate::support::http::Request;
+use crate::support::portcullis::{Home, PROGRAM, command};
 
 const README: &str = include_str!("../README.md");
 
@@ -144,6 +145,38 @@ fn the_demos_curl_line_works_and_a_second_start_gives_a_new_key() {
         assert_eq!(demo.interrupt().code(), Some(0));
     }
     assert_ne!(keys[0], keys[1]);
+}
+
+#[test]
+fn the_demo_offers_every_operation_and_starts_again_after_any_of_them() {
+    let home = Home::new();
+    let ports = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let up = [&["up", "--demo", "--data", "DATA"][..], &ports].concat();
+    for (object, verb) in [
+        ("key", "deactivate"),
+        ("key", "revoke"),
+        ("key", "delete"),
+        ("account", "deactivate"),
+        ("account", "revoke"),
+        ("account", "delete"),
+    ] {
+        let demo = home.start(&up).ready();
+        let start = demo.output().into_iter().next().expect("a start line");
+        let start: serde_json::Value = serde_json::from_str(&start).unwrap();
+        let key = start["demo"]["key"].as_str().expect("a key").to_owned();
+        let ask = || Request::get("/hello").bearer(&key).send(demo.gateway()).status;
+        assert_eq!(ask(), 200, "before {object} {verb}");
+        let subject = if object == "key" { &key[4..15] } else { "demo-app" };
+        let output = command(&[object, verb, subject, "--yes"])
+            .env("PORTCULLIS_SERVER", format!("http://{}", demo.control()))
+            .env("PORTCULLIS_TOKEN_FILE", home.data().join("demo-admin-token"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{object} {verb}: {said}");
+        assert_eq!(ask(), 401, "after {object} {verb}");
+        assert_eq!(demo.interrupt().code(), Some(0));
+    }
 }
 
 #[test]

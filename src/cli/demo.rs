@@ -105,8 +105,9 @@ pub(super) async fn prepare(addresses: &Addresses, data: &Path) -> anyhow::Resul
     let token = read_token(&token_file)?;
     let api = Api::new("--control", &server, token, Some(DEMO.to_owned()), true)?;
     let org = api.org_path().await?;
-    let accounts = api.list(&format!("{org}/service-accounts?username={ACCOUNT}")).await?;
-    let made = match accounts.first() {
+    let accounts = format!("{org}/service-accounts");
+    let found = api.list(&format!("{accounts}?username={ACCOUNT}")).await?;
+    let made = match revived(&api, &accounts, found.first()).await? {
         None => {
             let account = json!({
                 "username": ACCOUNT,
@@ -114,13 +115,9 @@ pub(super) async fn prepare(addresses: &Addresses, data: &Path) -> anyhow::Resul
                 "role_id": ROLE,
                 "create_key": { "name": DEMO },
             });
-            let accounts = format!("{org}/service-accounts");
             api.change(Method::POST, &accounts, Some(&account)).await?
         }
-        Some(account) => {
-            let id = super::api::id_of(account)?;
-            new_secret(&api, &format!("{org}/service-accounts/{id}/keys")).await?
-        }
+        Some(account) => new_secret(&api, &format!("{account}/keys")).await?,
     };
     let key =
         made.get("value").and_then(Value::as_str).context("a new key has a value")?.to_owned();
@@ -130,7 +127,6 @@ pub(super) async fn prepare(addresses: &Addresses, data: &Path) -> anyhow::Resul
 async fn make_organization(api: &Api, token_file: &Path) -> anyhow::Result<()> {
     let organization = json!({
         "name": DEMO,
-        "profile": "zenml",
         "owner": { "username": "demo-owner", "email": "owner@demo.invalid" },
         "owner_key": { "name": "up --demo" },
     });
@@ -149,16 +145,28 @@ async fn make_organization(api: &Api, token_file: &Path) -> anyhow::Result<()> {
 /// Secrets are shown once, so a later start rotates the key of an earlier one.
 async fn new_secret(api: &Api, keys: &str) -> anyhow::Result<Value> {
     let found = api.list(keys).await?;
-    let demo_key = found.iter().find(|key| {
-        key.get("name").and_then(Value::as_str) == Some(DEMO)
-            && key.get("state").and_then(Value::as_str) == Some("active")
-    });
-    match demo_key {
-        Some(key) => {
-            let path = format!("{keys}/{}:rotate", super::api::id_of(key)?);
-            api.change(Method::POST, &path, Some(&json!({}))).await
-        }
+    let demo_key = found.iter().find(|key| key.get("name").and_then(Value::as_str) == Some(DEMO));
+    match revived(api, keys, demo_key).await? {
+        Some(key) => api.change(Method::POST, &format!("{key}:rotate"), Some(&json!({}))).await,
         None => api.change(Method::POST, keys, Some(&json!({ "name": DEMO }))).await,
+    }
+}
+
+/// The path of an account or key that an earlier start made, fit for use again whatever was tried
+/// on it: what was switched off is switched on, what was revoked is deleted to free its name.
+async fn revived(api: &Api, list: &str, found: Option<&Value>) -> anyhow::Result<Option<String>> {
+    let Some(found) = found else { return Ok(None) };
+    let path = format!("{list}/{}", super::api::id_of(found)?);
+    match found.get("state").and_then(Value::as_str) {
+        Some("active") => Ok(Some(path)),
+        Some("inactive") => {
+            api.change(Method::POST, &format!("{path}:activate"), None).await?;
+            Ok(Some(path))
+        }
+        _ => {
+            api.change(Method::DELETE, &path, None).await?;
+            Ok(None)
+        }
     }
 }
 
