@@ -233,3 +233,54 @@ fn a_token_may_come_from_the_environment_but_the_wrong_one_says_what_to_do() {
     assert!(said.contains("token"), "{said}");
     assert!(!said.contains("003aUlTJC7"), "{said}");
 }
+
+#[test]
+fn a_whole_key_in_place_of_its_id_is_refused_and_not_repeated() {
+    let stage = Stage::new();
+    let operator = Operator(&stage);
+    let account = stage.owner.account("ci");
+    let key = stage.owner.key(&account, "key");
+    let secret = &key.value[16..];
+    for args in [
+        &["key", "show", &key.value][..],
+        &["key", "revoke", &key.value, "--yes"],
+        &["key", "rotate", &key.value, "--yes"],
+        &["key", "update", &key.value, "--name", "x"],
+        &["key", "parse", &key.value],
+        &["explain", &key.value],
+    ] {
+        let output = operator.try_run(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("never"), "{said}");
+        assert!(!said.contains(secret), "the secret is repeated");
+    }
+    stage.ask(&key.value).expect_status(200);
+}
+
+#[test]
+fn a_server_that_is_no_control_plane_is_named_with_the_cause() {
+    let stage = Stage::new();
+    let operator = Operator(&stage);
+    let said = |server: &str| {
+        let output = operator.try_run(&["account", "list", "--server", server]);
+        assert_eq!(output.status.code(), Some(1), "{server}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let nobody = said("http://127.0.0.1:1");
+    assert!(nobody.contains("Connection refused") && nobody.contains("--server"), "{nobody}");
+    let gateway = said(&format!("http://{}", stage.program.gateway()));
+    assert!(gateway.contains("control plane") || gateway.contains("401"), "{gateway}");
+}
+
+#[test]
+fn an_organization_is_shown_by_name_with_its_policy_in_lines() {
+    let stage = Stage::new();
+    let operator = Operator(&stage);
+    let shown = operator.run(&["org", "show", "default"]);
+    assert!(shown.contains("policy: on stale"), "{shown}");
+    assert!(!shown.contains('{'), "{shown}");
+    let refused = operator.try_run(&["org", "show", "nobody"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("this token sees: default"));
+}

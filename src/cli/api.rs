@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
+use portcullis_core::key::KeyId;
 use reqwest::Method;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -137,11 +138,10 @@ impl Api {
             request = request.json(body);
         }
         let response = request.send().await.map_err(|error| {
-            // The error would repeat the URL; the cause is what helps.
-            let cause = error.without_url();
             anyhow!(
-                "{} cannot be reached: {cause}; is `portcullis up` running? {} names another",
+                "{} cannot be reached: {}; is `portcullis up` running? {} names another",
                 self.server,
+                innermost(&error),
                 self.flag
             )
         })?;
@@ -215,9 +215,14 @@ impl Api {
         let mut cursor = String::new();
         loop {
             let mut page = self.read(&format!("{path}{cursor}")).await?;
-            if let Some(Value::Array(found)) = page.get_mut("items").map(Value::take) {
-                items.extend(found);
-            }
+            let Some(Value::Array(found)) = page.get_mut("items").map(Value::take) else {
+                bail!(
+                    "{} answered without a list; is it a Portcullis control plane? {} names another",
+                    self.server,
+                    self.flag
+                );
+            };
+            items.extend(found);
             match page.get("next_cursor").and_then(Value::as_str) {
                 Some(next) => {
                     let joint = if path.contains('?') { '&' } else { '?' };
@@ -230,20 +235,25 @@ impl Api {
 
     /// The path of the organization: of the one named, else of the only one there is.
     pub(crate) async fn org_path(&self) -> anyhow::Result<String> {
+        if let Some(wanted) = &self.org {
+            return self.path_of_org(wanted).await;
+        }
         let found = self.list("/v1/organizations").await?;
-        let names = || -> String {
-            found.iter().filter_map(|org| org.get("name")?.as_str()).collect::<Vec<_>>().join(", ")
-        };
-        let matching: Vec<&Value> = match &self.org {
-            Some(wanted) => found.iter().filter(|org| is_called(org, wanted)).collect(),
-            None => found.iter().collect(),
-        };
-        match (matching.as_slice(), &self.org) {
-            ([org], _) => Ok(format!("/v1/organizations/{}", id_of(org)?)),
-            ([], Some(wanted)) => bail!("no organization {wanted:?}; this token sees: {}", names()),
-            ([], None) => bail!("this token belongs to no organization"),
-            (_, Some(wanted)) => bail!("several organizations are called {wanted:?}; use the id"),
-            (_, None) => bail!("several organizations; choose one with --org: {}", names()),
+        match found.as_slice() {
+            [org] => path_of(org),
+            [] => bail!("this token belongs to no organization"),
+            several => bail!("several organizations; choose one with --org: {}", names(several)),
+        }
+    }
+
+    /// The path of the organization with this id or name.
+    pub(crate) async fn path_of_org(&self, wanted: &str) -> anyhow::Result<String> {
+        let found = self.list("/v1/organizations").await?;
+        let mut matching = found.iter().filter(|org| is_called(org, wanted));
+        match (matching.next(), matching.next()) {
+            (Some(org), None) => path_of(org),
+            (Some(_), Some(_)) => bail!("several organizations are called {wanted:?}; use the id"),
+            (None, _) => bail!("no organization {wanted:?}; this token sees: {}", names(&found)),
         }
     }
 
@@ -262,12 +272,13 @@ impl Api {
     }
 
     /// The path of a key: of the account that owns it.
-    pub(crate) async fn key_path(&self, key_id: &str) -> anyhow::Result<String> {
+    pub(crate) async fn key_path(&self, key_id: &KeyId) -> anyhow::Result<String> {
+        let key_id = key_id.to_string();
         let org = self.org_path().await?;
         let keys = self.list(&format!("{org}/keys?page_size=200")).await?;
-        let key = keys.iter().find(|key| key.get("id").and_then(Value::as_str) == Some(key_id));
+        let key = keys.iter().find(|key| key.get("id").and_then(Value::as_str) == Some(&key_id));
         let Some(key) = key else {
-            bail!("no key {key_id:?}; `portcullis key list` shows the ids");
+            bail!("no key {key_id}; `portcullis key list` shows the ids");
         };
         let owner =
             key.pointer("/owner/id").and_then(Value::as_str).context("a key has an owner")?;
@@ -305,6 +316,23 @@ impl Api {
             (None, _) => bail!("no resource {wanted:?}; `portcullis resource list` shows them"),
         }
     }
+}
+
+fn path_of(org: &Value) -> anyhow::Result<String> {
+    Ok(format!("/v1/organizations/{}", id_of(org)?))
+}
+
+fn names(orgs: &[Value]) -> String {
+    orgs.iter().filter_map(|org| org.get("name")?.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// What went wrong at the bottom: the layers above it say only that a request failed.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 /// A JSON object of the members that are there.

@@ -5,14 +5,15 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::api::{Remote, encode, id_of};
+use super::names::put_names;
 use super::outcome::show_change;
-use super::output::Column;
+use super::output::{Column, Output};
 
 const COLUMNS: &[Column] = &[
     ("ID", "/id"),
     ("ROLE", "/role_id"),
-    ("SUBJECT", "/subject/kind"),
-    ("SUBJECT ID", "/subject/id"),
+    ("KIND", "/subject/kind"),
+    ("SUBJECT", "/subject/id"),
     ("RESOURCE", "/resource_id"),
     ("INHERITED BELOW", "/propagate"),
 ];
@@ -55,7 +56,7 @@ pub(super) struct Create {
     #[arg(long)]
     role: String,
     /// The resource: id, name or KIND/REF; `org` is the whole organization.
-    #[arg(long, default_value = "org")]
+    #[arg(long, visible_alias = "on", default_value = "org")]
     resource: String,
     /// On this resource only, not on those below it.
     #[arg(long)]
@@ -77,7 +78,10 @@ impl Binding {
                     }
                     None => String::new(),
                 };
-                let bindings = api.list(&format!("{org}/role-bindings{filter}")).await?;
+                let mut bindings = api.list(&format!("{org}/role-bindings{filter}")).await?;
+                if !remote.output().is_json() {
+                    put_names(api, &org, &mut bindings, &["/subject/id", "/resource_id"]).await;
+                }
                 remote.output().list(COLUMNS, &bindings)
             }),
             Self::Create(create) => create.run(),
@@ -92,7 +96,9 @@ impl Binding {
                 named.remote.with_api(async |api| {
                     let path = named.path(&api.org_path().await?);
                     let changed = api.change(Method::DELETE, &path, None).await?;
-                    show_change(named.remote.output(), changed, "role_binding", None)
+                    show_change(named.remote.output(), changed, "role_binding", None)?;
+                    Output::note("It is deleted.");
+                    Ok(())
                 })
             }
         }

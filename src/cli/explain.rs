@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::Negative;
 use super::api::{Api, Remote};
+use super::key::key_id;
 use super::output::Output;
 use crate::files::read_token;
 
@@ -67,6 +68,7 @@ struct Step {
 
 impl Explain {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        key_id(&self.key_id)?;
         let (answers, steps) = self.remote.with_api(async |api| {
             let mut answers = serde_json::Map::new();
             let mut steps = Vec::new();

@@ -5,15 +5,16 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use portcullis_core::key;
+use portcullis_core::key::{self, KeyId};
 use reqwest::Method;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::Negative;
 use super::api::{Remote, present};
+use super::names::put_names;
 use super::outcome::{refuse_existing, show_change};
 use super::output::{Column, Output};
+use super::{Negative, Usage};
 use crate::config;
 use crate::files::read_token;
 
@@ -131,6 +132,9 @@ pub(super) struct Parse {
     /// Read the key from this environment variable.
     #[arg(long, value_name = "NAME", conflicts_with = "file")]
     env: Option<String>,
+    /// Takes what would be a key in argv, to refuse it without repeating it.
+    #[arg(hide = true)]
+    argv: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -140,17 +144,25 @@ impl Key {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::List { account, remote } => remote.with_api(async |api| {
-                let keys = match &account {
-                    Some(account) => format!("{}/keys", api.account_path(account).await?),
-                    None => format!("{}/keys", api.org_path().await?),
+                let org = api.org_path().await?;
+                let owner = match &account {
+                    Some(account) => api.account_path(account).await?,
+                    None => org.clone(),
                 };
-                remote.output().list(COLUMNS, &api.list(&keys).await?)
+                let mut keys = api.list(&format!("{owner}/keys")).await?;
+                if !remote.output().is_json() {
+                    put_names(api, &org, &mut keys, &["/owner/id"]).await;
+                }
+                remote.output().list(COLUMNS, &keys)
             }),
             Self::Create(create) => create.run(),
-            Self::Show(named) => named.remote.with_api(async |api| {
-                let found = api.read(&api.key_path(&named.key_id).await?).await?;
-                named.remote.output().object(found.get("key").unwrap_or(&found))
-            }),
+            Self::Show(named) => {
+                let id = key_id(&named.key_id)?;
+                named.remote.with_api(async |api| {
+                    let found = api.read(&api.key_path(&id).await?).await?;
+                    named.remote.output().object(found.get("key").unwrap_or(&found))
+                })
+            }
             Self::Update(update) => update.run(),
             Self::Rotate(rotate) => rotate.run(),
             Self::Activate(named) => named.change(Method::POST, ":activate", None),
@@ -174,15 +186,25 @@ impl Key {
 
 impl Named {
     fn change(&self, method: Method, verb: &str, warning: Option<&str>) -> anyhow::Result<()> {
+        let id = key_id(&self.key_id)?;
         if let Some(warning) = warning {
-            self.remote.confirm(&format!("Key {}: {warning} Go on?", self.key_id))?;
+            self.remote.confirm(&format!("Key {id}: {warning} Go on?"))?;
         }
         self.remote.with_api(async |api| {
-            let path = format!("{}{verb}", api.key_path(&self.key_id).await?);
+            let path = format!("{}{verb}", api.key_path(&id).await?);
             let changed = api.change(method, &path, None).await?;
             show_change(self.remote.output(), changed, "key", None)
         })
     }
+}
+
+/// A key's id from the command line. What does not fit is not repeated: it may be a whole key.
+pub(super) fn key_id(text: &str) -> Result<KeyId, Usage> {
+    text.parse().map_err(|_| {
+        let message = "KEY_ID: allowed: the 11 letters and digits after the first `_` of the key, as \
+                       `portcullis key list` shows them; never the key itself";
+        Usage(message.to_owned())
+    })
 }
 
 impl Create {
@@ -213,9 +235,9 @@ impl Update {
             ("description", self.description.as_ref().map(|text| json!(text))),
             ("expires_at", expires_at),
         ]);
-        let remote = &self.key.remote;
+        let (id, remote) = (key_id(&self.key.key_id)?, &self.key.remote);
         remote.with_api(async |api| {
-            let path = api.key_path(&self.key.key_id).await?;
+            let path = api.key_path(&id).await?;
             let changed = api.change(Method::PATCH, &path, Some(&body)).await?;
             show_change(remote.output(), changed, "key", None)
         })
@@ -224,11 +246,11 @@ impl Update {
 
 impl Rotate {
     fn run(&self) -> anyhow::Result<()> {
-        let Named { key_id, remote } = &self.key;
+        let (id, remote) = (key_id(&self.key.key_id)?, &self.key.remote);
         refuse_existing(self.secret_file.as_ref())?;
         if self.retain_minutes == 0 {
             remote.confirm(&format!(
-                "Key {key_id}: the present secret ends at once (--retain-minutes keeps it for a \
+                "Key {id}: the present secret ends at once (--retain-minutes keeps it for a \
                  while). Go on?"
             ))?;
         }
@@ -237,7 +259,7 @@ impl Rotate {
             ("expires", self.expires.as_ref().map(|expiry| json!(expiry))),
         ]);
         remote.with_api(async |api| {
-            let path = format!("{}:rotate", api.key_path(key_id).await?);
+            let path = format!("{}:rotate", api.key_path(&id).await?);
             let changed = api.change(Method::POST, &path, Some(&body)).await?;
             show_change(remote.output(), changed, "key", self.secret_file.as_ref())
         })
@@ -263,6 +285,11 @@ impl Parse {
     }
 
     fn text(&self) -> anyhow::Result<Zeroizing<String>> {
+        if self.argv.is_some() {
+            let message = "a key is never taken from the command line, where other users of the \
+                           machine see it; use standard input, --file or --env";
+            return Err(Usage(message.to_owned()).into());
+        }
         if let Some(path) = &self.file {
             return read_token(path);
         }

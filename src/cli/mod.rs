@@ -10,6 +10,7 @@ mod configuration;
 mod demo;
 mod explain;
 mod key;
+mod names;
 mod org;
 mod outcome;
 mod output;

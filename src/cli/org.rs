@@ -26,8 +26,10 @@ pub(super) enum Org {
         #[command(flatten)]
         remote: Remote,
     },
-    /// Show one organization: that of --org, or the only one.
+    /// Show one organization.
     Show {
+        /// Id or name [default: that of --org, or the only one]
+        organization: Option<String>,
         #[command(flatten)]
         remote: Remote,
     },
@@ -40,7 +42,7 @@ pub(super) enum Org {
 pub(super) struct Create {
     /// Its name.
     name: String,
-    /// What it offers: castai, aihub, zenml, dezifi or precisely [default: by the server]
+    /// What it offers: aihub, castai, default, dezifi, precisely or zenml [default: default]
     #[arg(long)]
     profile: Option<String>,
     /// The username of its owner.
@@ -62,8 +64,12 @@ impl Org {
             Self::List { remote } => remote.with_api(async |api| {
                 remote.output().list(COLUMNS, &api.list("/v1/organizations").await?)
             }),
-            Self::Show { remote } => remote.with_api(async |api| {
-                let found = api.read(&api.org_path().await?).await?;
+            Self::Show { organization, remote } => remote.with_api(async |api| {
+                let path = match &organization {
+                    Some(wanted) => api.path_of_org(wanted).await?,
+                    None => api.org_path().await?,
+                };
+                let found = api.read(&path).await?;
                 remote.output().object(found.get("organization").unwrap_or(&found))
             }),
             Self::Create(create) => create.run(),

@@ -74,17 +74,25 @@ pub(super) fn refusal(status: u16, problem: &Value) -> anyhow::Error {
     }
     let advice = match (status, text("code")) {
         (401, _) => "the token is not accepted: is it of this server? --token-file names another",
+        (403, _) if text("required_permission") == "operator" => {
+            "use the operator's token, which `portcullis up` leaves in its data directory: \
+             --token-file DIR/operator-token"
+        }
         (403, _) if !text("required_permission").is_empty() => {
-            message.push_str(&format!("; it needs {}", text("required_permission")));
+            if !message.contains(text("required_permission")) {
+                message.push_str(&format!("; it needs {}", text("required_permission")));
+            }
             "use a token of an account or user whose role has it"
         }
         (404, _) => "the list commands show what there is",
+        (409, "operation_not_offered") => "`portcullis org show` shows what its policy offers",
         (409, "service_account_inactive") => "`portcullis account activate` switches it on",
         (409, "username_taken" | "name_taken") => "choose another name",
         (429 | 503, _) => "try again in a moment",
         _ => "",
     };
     if !advice.is_empty() {
+        message.truncate(message.trim_end_matches('.').len());
         message.push_str("; ");
         message.push_str(advice);
     }
@@ -104,5 +112,8 @@ mod tests {
         let forbidden =
             json!({"code": "permission_denied", "required_permission": "api_key:create"});
         assert!(refusal(403, &forbidden).to_string().contains("it needs api_key:create"));
+        let taken = json!({"code": "name_taken", "detail": "Another key has this name."});
+        let expected = "refused (409 name_taken): Another key has this name; choose another name";
+        assert_eq!(refusal(409, &taken).to_string(), expected);
     }
 }

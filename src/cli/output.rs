@@ -99,7 +99,17 @@ impl Output {
         });
         let mut table = plain_table();
         for (name, value) in members {
-            table.add_row([name.replace('_', " "), cell(Some(value))]);
+            match value {
+                // Whoever has a kind is one person or account; any other object is a section.
+                Value::Object(inner) if !inner.contains_key("kind") => {
+                    for (inner_name, value) in inner {
+                        table.add_row([words(&format!("{name}: {inner_name}")), cell(Some(value))]);
+                    }
+                }
+                _ => {
+                    table.add_row([words(name), cell(Some(value))]);
+                }
+            }
         }
         self.line(&table.trim_fmt())
     }
@@ -135,6 +145,11 @@ impl Output {
     }
 }
 
+/// A member's name as a person would write it.
+fn words(name: &str) -> String {
+    printable(&name.replace('_', " "))
+}
+
 fn plain_table() -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -151,6 +166,7 @@ fn cell(value: Option<&Value>) -> String {
             let items: Vec<String> = items.iter().map(|item| cell(Some(item))).collect();
             if items.is_empty() { "-".to_owned() } else { items.join(", ") }
         }
+        Some(Value::Object(members)) if members.is_empty() => "-".to_owned(),
         Some(Value::Object(members)) if members.contains_key("kind") => {
             let display = ["display", "username", "id"].iter().find_map(|name| members.get(*name));
             format!("{} {}", cell(members.get("kind")), cell(display))

@@ -5,6 +5,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::api::{Remote, present};
+use super::names::put_names;
 use super::outcome::show_change;
 use super::output::Column;
 
@@ -69,7 +70,11 @@ impl Resource {
         match self {
             Self::List { remote } => remote.with_api(async |api| {
                 let org = api.org_path().await?;
-                remote.output().list(COLUMNS, &api.list(&format!("{org}/resources")).await?)
+                let mut resources = api.list(&format!("{org}/resources")).await?;
+                if !remote.output().is_json() {
+                    put_names(api, &org, &mut resources, &["/parent_id"]).await;
+                }
+                remote.output().list(COLUMNS, &resources)
             }),
             Self::Create(create) => create.run(),
             Self::Show(named) => named.remote.with_api(async |api| {
