@@ -13,7 +13,6 @@ use axum::extract::{FromRequest, Query as QueryPairs, RawPathParams, Request};
 use axum::http::{HeaderMap, Method, Uri, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http_body_util::{BodyExt as _, Limited};
 use portcullis_core::feed::parse_strict;
 use portcullis_core::key::{self, ParsedKey};
 use portcullis_core::time::WallMs;
@@ -22,15 +21,13 @@ use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use super::admission::Identified;
+use super::body::{MAX_BODY, read_whole, too_large};
 use super::fields::Fields;
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::{App, Denial, Framed};
 use crate::caller::{self, Refused};
 use crate::store::audit::Target;
-
-/// The largest body.
-const MAX_BODY: usize = 1024 * 1024;
 
 /// A request that nothing is known about yet.
 pub(crate) struct Call {
@@ -112,21 +109,11 @@ impl Call {
     /// The body as an object; no body at all is an empty one.
     pub(crate) async fn body(&mut self) -> Result<Fields, Problem> {
         let body = std::mem::take(self.body.get_mut());
-        let too_large =
-            || Problem::new(Code::BodyTooLarge, format!("At most {MAX_BODY} bytes are allowed."));
         let stated = self.headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok());
         if stated.and_then(|text| text.parse::<usize>().ok()).is_some_and(|len| len > MAX_BODY) {
             return Err(too_large());
         }
-        let bytes = match Limited::new(body, MAX_BODY).collect().await {
-            Ok(collected) => Zeroizing::new(collected.to_bytes().to_vec()),
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-                return Err(too_large());
-            }
-            Err(_) => {
-                return Err(Problem::new(Code::MalformedRequest, "The body was cut off."));
-            }
-        };
+        let bytes = read_whole(body).await?;
         if bytes.is_empty() {
             return Ok(Fields::new(Map::new()));
         }

@@ -1,6 +1,6 @@
 //! `POST /feed/v1/acks`: how far a gateway is, and what it could not take.
 
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
@@ -9,11 +9,12 @@ use serde::Deserialize;
 
 use super::{Ack, entrance};
 use crate::api::App;
+use crate::api::body::read_whole;
 use crate::api::problem::{Code, Problem};
 
 /// The body. Members that we do not use yet, and those of a newer gateway, are ignored.
 #[derive(Deserialize)]
-struct Body {
+struct AckBody {
     gateway: String,
     epoch: u64,
     applied: u64,
@@ -41,13 +42,16 @@ struct HeldRecord {
     id: String,
 }
 
-pub(super) async fn receive(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
+pub(super) async fn receive(State(app): State<App>, headers: HeaderMap, body: Body) -> Response {
     let gateway = match entrance::admit(&app, &headers).await {
         Ok(gateway) => gateway,
         Err(refused) => return refused,
     };
-    let body = parse_strict(&body).and_then(serde_json::from_value::<Body>);
-    let body = match body {
+    let bytes = match read_whole(body).await {
+        Ok(bytes) => bytes,
+        Err(problem) => return problem.into_response(),
+    };
+    let body = match parse_strict(&bytes).and_then(serde_json::from_value::<AckBody>) {
         Ok(body) if body.gateway == gateway.id => body,
         Ok(_) => {
             let detail = "`gateway` must be the id of the Portcullis-Gateway header.";
@@ -58,7 +62,7 @@ pub(super) async fn receive(State(app): State<App>, headers: HeaderMap, body: By
             return Problem::new(Code::MalformedRequest, detail).into_response();
         }
     };
-    let Body { gateway: id, epoch, applied, refused, held, fence_ms } = body;
+    let AckBody { gateway: id, epoch, applied, refused, held, fence_ms } = body;
     for RefusedRecord { seq, kind, id: record, why } in &refused {
         tracing::warn!(gateway = id, seq, kind, record, why, "a gateway refused a record");
     }
