@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::Negative;
 use super::api::{Api, Remote};
 use super::key::key_id;
+use super::names::put_names;
 use super::output::Output;
 use crate::files::read_token;
 
@@ -134,7 +135,12 @@ impl Explain {
             "resource_id": api.resource_id(&org, &self.resource).await?,
             "permission": permission,
         });
-        let answer = api.call(Method::POST, &format!("{org}:explain"), Some(&question)).await?;
+        let mut answer = api.call(Method::POST, &format!("{org}:explain"), Some(&question)).await?;
+        if let (false, Some(Value::Array(parts))) =
+            (self.remote.output().is_json(), answer.get_mut("contributions"))
+        {
+            put_names(api, &org, parts, &["/resource_id"]).await;
+        }
         for part in answer.get("contributions").and_then(Value::as_array).into_iter().flatten() {
             let excluded = text(part, "excluded");
             let fate = if excluded.is_empty() { "applies".to_owned() } else { excluded };

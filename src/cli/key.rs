@@ -236,6 +236,10 @@ impl Update {
             ("expires_at", expires_at),
         ]);
         let (id, remote) = (key_id(&self.key.key_id)?, &self.key.remote);
+        if body.as_object().is_some_and(serde_json::Map::is_empty) {
+            let message = "nothing to change: give --name, --description or --expires-at";
+            return Err(Usage(message.to_owned()).into());
+        }
         remote.with_api(async |api| {
             let path = api.key_path(&id).await?;
             let changed = api.change(Method::PATCH, &path, Some(&body)).await?;

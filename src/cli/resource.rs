@@ -7,7 +7,7 @@ use serde_json::json;
 use super::api::{Remote, present};
 use super::names::put_names;
 use super::outcome::show_change;
-use super::output::Column;
+use super::output::{Column, Output};
 
 const COLUMNS: &[Column] = &[
     ("ID", "/id"),
@@ -107,8 +107,13 @@ impl Named {
             let org = api.org_path().await?;
             let id = api.resource_id(&org, &self.resource).await?;
             let path = format!("{org}/resources/{id}{verb}");
+            let deletes = method == Method::DELETE;
             let changed = api.change(method, &path, None).await?;
-            show_change(self.remote.output(), changed, "resource", None)
+            show_change(self.remote.output(), changed, "resource", None)?;
+            if deletes {
+                Output::note("It is deleted.");
+            }
+            Ok(())
         })
     }
 }
