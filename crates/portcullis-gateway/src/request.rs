@@ -261,7 +261,6 @@ fn judge<'w, 'a, 't>(
         record.passed(Outcome::Public);
         None
     } else {
-        record.came_from(client);
         let places = Places {
             headers: &mut parts.headers,
             query: target.query(),

@@ -226,6 +226,18 @@ fn a_trusted_proxy_s_word_is_appended_to() {
 }
 
 #[test]
+fn the_record_of_a_public_route_has_the_client_that_a_trusted_proxy_names() {
+    let stage = Stage::set(Script::fixed(OK).address, |settings| {
+        settings.listeners.first_mut().unwrap().trusted_proxies = vec!["127.0.0.0/8".to_owned()];
+        settings.routes.first_mut().unwrap().access = Access::Public;
+    });
+    let request = "GET /a HTTP/1.1\r\nhost: api\r\nx-forwarded-for: 6.6.6.6, 192.0.2.7\r\n\r\n";
+    assert_eq!(stage.ask(request).status(), 200);
+    let record = &stage.records(1)[0];
+    assert_eq!((&record["outcome"], &record["client"]), (&"public".into(), &"192.0.2.7".into()));
+}
+
+#[test]
 fn a_revoked_key_is_refused_as_soon_as_the_feed_says_so() {
     let upstream = Script::fixed(OK);
     let stage = Stage::set(upstream.address, |_| {});
