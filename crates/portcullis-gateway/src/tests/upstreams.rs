@@ -1,11 +1,12 @@
 //! Upstreams that misbehave.
 
-use std::io::Write as _;
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use super::{OK, Script, Stage};
+use super::{OK, PATIENCE, Script, Stage};
 use crate::UpstreamAddress;
 
 #[test]
@@ -31,21 +32,115 @@ fn a_reused_connection_that_died_is_replaced_once() {
     assert_eq!(stage.counter(name, &[("upstream", "main"), ("result", "protocol")]), 1);
 }
 
+/// An upstream that answers the first request, closes at the second without a word, and answers
+/// from then on.
+fn dying_at_the_second() -> Script {
+    let heads = AtomicUsize::new(0);
+    Script::run(move |_, socket| {
+        heads.fetch_add(1, Ordering::SeqCst) != 1 && socket.write_all(OK.as_bytes()).is_ok()
+    })
+}
+
 #[test]
-fn a_request_is_sent_again_when_its_connection_was_already_dead() {
-    static CONNECTION: AtomicUsize = AtomicUsize::new(0);
-    let upstream = Script::run(|_, socket| {
-        let first = CONNECTION.fetch_add(1, Ordering::SeqCst) != 1;
-        first && socket.write_all(OK.as_bytes()).is_ok()
+fn a_get_whose_reused_connection_died_is_sent_again_over_a_fresh_one() {
+    let upstream = dying_at_the_second();
+    let stage = Stage::set(upstream.address, |_| {});
+    let mut caller = stage.connect();
+    for path in ["/first", "/second?q=1", "/third"] {
+        let answer = caller.ask(&stage.request("GET", path, "x-mine: 1\r\n"));
+        assert_eq!((answer.status(), answer.body), (200, b"hi".to_vec()), "{path}");
+    }
+    let records = stage.records(3);
+    let attempts: Vec<_> = records.iter().map(|record| record["attempts"].clone()).collect();
+    assert_eq!(attempts, [1, 2, 1]);
+    let heads: Vec<String> = (0..4).map(|_| upstream.head()).collect();
+    assert!(heads[1].starts_with("GET /second?q=1 "), "{}", heads[1]);
+    assert_eq!(heads[2], heads[1], "the same head twice");
+    let name = "portcullis_upstream_attempts_total";
+    assert_eq!(stage.counter(name, &[("upstream", "main"), ("result", "ok")]), 3);
+    assert_eq!(stage.counter(name, &[("upstream", "main"), ("result", "reused_dead")]), 1);
+}
+
+#[test]
+fn a_post_whose_reused_connection_died_is_never_sent_twice() {
+    for lines in
+        ["content-length: 2\r\n", "content-length: 0\r\n", "transfer-encoding: chunked\r\n"]
+    {
+        let upstream = dying_at_the_second();
+        let stage = Stage::set(upstream.address, |_| {});
+        let mut caller = stage.connect();
+        assert_eq!(caller.ask(&stage.request("GET", "/first", "")).status(), 200);
+        let body = match lines {
+            "content-length: 2\r\n" => "hi",
+            "content-length: 0\r\n" => "",
+            _ => "2\r\nhi\r\n0\r\n\r\n",
+        };
+        let answer = caller.ask(&(stage.request("POST", "/second", lines) + body));
+        assert_eq!((answer.status(), answer.code()), (502, "bad_gateway".to_owned()), "{lines}");
+        let records = stage.records(2);
+        assert_eq!((&records[1]["method"], &records[1]["attempts"]), (&"POST".into(), &1.into()));
+        let posts = upstream.heads.try_iter().filter(|head| head.starts_with("POST ")).count();
+        assert_eq!(posts, 1, "{lines}");
+        let name = "portcullis_upstream_attempts_total";
+        assert_eq!(stage.counter(name, &[("upstream", "main"), ("result", "reused_dead")]), 1);
+    }
+}
+
+#[test]
+fn a_post_never_takes_a_connection_that_was_seen_to_close() {
+    let (sender, closed) = channel();
+    let upstream = Script::run(move |_, socket| {
+        // The head promises to stay, and the connection goes all the same.
+        socket.write_all(OK.as_bytes()).unwrap();
+        socket.socket.shutdown(Shutdown::Both).unwrap();
+        sender.send(()).unwrap();
+        false
     });
     let stage = Stage::set(upstream.address, |_| {});
     let mut caller = stage.connect();
-    for _ in 0..3 {
-        assert_eq!(caller.ask(&stage.request("GET", "/a", "")).status(), 200);
+    for _ in 0..10 {
+        let answer = caller.ask(&(stage.request("POST", "/a", "content-length: 2\r\n") + "hi"));
+        assert_eq!(answer.status(), 200);
+        closed.recv_timeout(PATIENCE).unwrap();
     }
-    // A POST is not idempotent: it is never sent twice.
-    CONNECTION.store(1, Ordering::SeqCst);
-    assert_eq!(caller.ask(&stage.request("POST", "/a", "content-length: 0\r\n")).status(), 502);
+    assert!(stage.records(10).iter().all(|record| record["attempts"] == 1));
+}
+
+#[test]
+fn a_response_head_may_be_as_long_as_allowed_and_no_longer() {
+    const CAP: usize = 8 * 1024;
+    let answer_with = |head_bytes: usize| {
+        let (sender, ended) = channel();
+        let upstream = Script::run(move |_, socket| {
+            let frame = "HTTP/1.1 200 OK\r\ncontent-length: 100000\r\nx-long: \r\n\r\n";
+            let long = "a".repeat(head_bytes - frame.len());
+            let head = frame.replace("x-long: ", &format!("x-long: {long}"));
+            let _ = socket.write_all(head.as_bytes());
+            // The cap is on the head: a body that comes along with it is not counted.
+            let _ = socket.write_all(&[b'b'; 100_000]);
+            let rest = socket.socket.read(&mut [0; 1]);
+            sender.send(rest.is_ok_and(|count| count > 0)).unwrap();
+            false
+        });
+        let stage = Stage::set(upstream.address, |settings| {
+            settings.upstreams.first_mut().unwrap().response_head_bytes = CAP;
+        });
+        (stage.get("/a"), stage, ended)
+    };
+    let (answer, _stage, _) = answer_with(CAP);
+    assert_eq!((answer.status(), answer.body.len()), (200, 100_000));
+    for too_long in [CAP + 1, 3 * CAP] {
+        let (answer, stage, ended) = answer_with(too_long);
+        assert_eq!((answer.status(), answer.code()), (502, "bad_gateway".to_owned()));
+        assert!(!ended.recv_timeout(PATIENCE).unwrap(), "closed, and not used again");
+        let record = &stage.records(1)[0];
+        assert_eq!(
+            (&record["reason"], &record["attempts"]),
+            (&"upstream_protocol".into(), &1.into())
+        );
+        let name = "portcullis_upstream_attempts_total";
+        assert_eq!(stage.counter(name, &[("upstream", "main"), ("result", "protocol")]), 1);
+    }
 }
 
 #[test]
