@@ -1,8 +1,9 @@
 //! Holds the dependency policy of `deny.toml` over `Cargo.lock` without any extra tool: version
-//! floors, packages that are banned outright, one source.
+//! floors, packages that are banned outright, one source; and over what cargo says of the licences.
 
 use std::cmp::Ordering;
 use std::path::Path;
+use std::process::Command;
 
 use toml::{Table, Value};
 
@@ -115,6 +116,77 @@ fn every_locked_package_comes_from_one_registry_or_from_this_workspace() {
         .map(|package| package.name)
         .collect();
     assert_eq!(ours, ["portcullis", "portcullis-control", "portcullis-core", "portcullis-gateway"]);
+}
+
+#[test]
+fn every_package_built_here_has_a_licence_that_the_policy_allows() {
+    let policy = read_table("deny.toml");
+    let allowed = texts(&policy["licenses"]["allow"]);
+    let exceptions = policy["licenses"]["exceptions"].as_array().expect("a list of exceptions");
+    let mut offences = Vec::new();
+    for package in licences() {
+        let (name, licence) = (&package["name"], &package["license"]);
+        let (Some(name), Some(licence)) = (name.as_str(), licence.as_str()) else {
+            offences.push(format!("{name}: {licence}"));
+            continue;
+        };
+        let own = exceptions.iter().find(|exception| exception["crate"].as_str() == Some(name));
+        let own = own.map(|exception| texts(&exception["allow"])).unwrap_or_default();
+        if !permits(licence, &|id| allowed.contains(&id) || own.contains(&id)) {
+            offences.push(format!("{name}: {licence}"));
+        }
+    }
+    assert!(offences.is_empty(), "deny.toml does not allow {offences:#?}");
+}
+
+/// What cargo knows of every package that is built here.
+fn licences() -> Vec<serde_json::Value> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .args(["--filter-platform", "host-tuple", "--manifest-path"])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .output()
+        .expect("cargo runs, since it runs this test");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    match metadata["packages"].take() {
+        serde_json::Value::Array(packages) => packages,
+        other => panic!("no list of packages: {other}"),
+    }
+}
+
+fn texts(list: &Value) -> Vec<&str> {
+    list.as_array().expect("a list").iter().filter_map(Value::as_str).collect()
+}
+
+/// Whether an SPDX expression leaves a choice that is allowed. `AND` binds tighter than `OR`, an
+/// old `/` is an `OR`, and a licence "or later" may be taken as it is.
+fn permits(expression: &str, allowed: &dyn Fn(&str) -> bool) -> bool {
+    let expression = expression.replace('/', " OR ");
+    if let Some((before, rest)) = expression.split_once('(') {
+        // No licence here nests: the inner expression's verdict takes its place.
+        let (inner, after) = rest.split_once(')').expect("a closed parenthesis");
+        let verdict = if permits(inner, allowed) { "yes" } else { "no" };
+        let flat = format!("{before}{verdict}{after}");
+        let known: &dyn Fn(&str) -> bool = &|id| id == "yes" || allowed(id);
+        return permits(&flat, known);
+    }
+    expression
+        .split(" OR ")
+        .any(|choice| choice.split(" AND ").all(|id| allowed(id.trim().trim_end_matches('+'))))
+}
+
+#[test]
+fn a_licence_expression_is_read_as_spdx_means_it() {
+    let allowed = |id: &str| ["A", "B WITH X"].contains(&id);
+    for expression in
+        ["A", "A OR C", "C/A", "A AND B WITH X", "A+", "(C OR A) AND A", "C AND C OR A"]
+    {
+        assert!(permits(expression, &allowed), "{expression}");
+    }
+    for expression in ["C", "", "A AND C", "B", "(C OR D) AND A", "(A OR C) AND D"] {
+        assert!(!permits(expression, &allowed), "{expression}");
+    }
 }
 
 #[test]
