@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 
+use portcullis_core::feed::{Line, parse_line};
 use serde_json::json;
 
 use crate::support::http::Request;
@@ -58,6 +59,74 @@ fn a_gateway_keeps_deciding_when_its_control_plane_is_gone_and_catches_up_when_i
     owner.act(&doomed.path, "revoke");
     ask(&doomed.value).expect_status(401);
     ask(&kept.value).expect_status(200);
+}
+
+#[test]
+fn a_gateway_that_missed_more_than_the_log_keeps_takes_the_whole_state_and_forgets_no_revocation() {
+    const LOG_LENGTH: usize = 100;
+    const STATUS_TOKEN: &str = "reader-of-the-status";
+    let operator = Home::new();
+    let token_file = operator.write("status-token", STATUS_TOKEN);
+    std::fs::set_permissions(&token_file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let config = format!("[admin]\ntoken_file = {token_file:?}\n{OPEN_ROUTE}");
+    let stage = SplitStage::with(Upstream::nginx(), &config);
+    let account = stage.owner.account("ci");
+    let [kept, revoked_before, revoked_meanwhile] =
+        ["kept", "before", "meanwhile"].map(|name| stage.owner.key(&account, name));
+    stage.owner.act(&revoked_before.path, "revoke");
+    stage.ask(&revoked_meanwhile.value).expect_status(200);
+    let SplitStage {
+        gateway,
+        control,
+        owner: _,
+        control_home,
+        gateway_home: _gateway_home,
+        upstream: _upstream,
+    } = stage;
+    let address = control.control().to_string();
+    control.kill();
+
+    // It changes where the gateway does not look, until its log no longer reaches back.
+    control_home
+        .write("portcullis.toml", &format!("[control]\nchange_log_length = {LOG_LENGTH}\n"));
+    let start = |address: &str| {
+        let args = ["control", "--config", "CONFIG", "--data", "DATA", "--control", address];
+        control_home.start(&args)
+    };
+    let away = start("127.0.0.1:0");
+    let owner = away.owner(&control_home);
+    let path = format!("{}:revoke?wait_timeout_ms=0", revoked_meanwhile.path);
+    owner.call("POST", &path, Some(&json!({}))).expect_status(202);
+    for n in 0..=LOG_LENGTH {
+        owner.account(&format!("bot-{n}"));
+    }
+    away.kill();
+    let resyncs =
+        |why: &str| gateway.metric(&format!("portcullis_feed_resyncs_total{{why=\"{why}\"}}"));
+    assert_eq!((resyncs("start"), resyncs("gone")), (1.0, 0.0));
+
+    let control = start(&address);
+    let token = control_home.token("gateway-token");
+    let snapshot = Request::get("/feed/v1/snapshot")
+        .bearer(&token)
+        .header("Portcullis-Gateway", "onlooker")
+        .header("Portcullis-Feed", "1")
+        .send(control.control())
+        .expect_status(200);
+    let end = snapshot.text().lines().last().map(|line| parse_line(line.as_bytes()));
+    let Some(Ok(Line::End(end))) = end else { panic!("no end line: {end:?}") };
+    let feed = wait::until("the gateway to have caught up", || {
+        let request = Request::get("/admin/v1/status").bearer(STATUS_TOKEN);
+        let status = request.send(gateway.admin_listener()).expect_status(200).json();
+        let feed = status["gateway"]["feed"].clone();
+        (feed["seq"] == end.position.seq && feed["connected"] == true).then_some(feed)
+    });
+    assert_eq!(feed["digest"], end.digest.to_string());
+    assert_eq!((resyncs("gone"), resyncs("digest")), (1.0, 0.0));
+    let ask = |key: &str| Request::get("/").bearer(key).send(gateway.gateway());
+    ask(&kept.value).expect_status(200);
+    ask(&revoked_before.value).expect_status(401);
+    ask(&revoked_meanwhile.value).expect_status(401);
 }
 
 #[test]
