@@ -6,8 +6,9 @@
 //! and one block per level (about 45 KiB at any size), a copy of the whole table is one reference
 //! count. Numbers: ADR 0012 and `benches/verify`.
 
-use std::hint::black_box;
 use std::sync::Arc;
+
+use prefetch_index::prefetch_index;
 
 use crate::feed::RecordSum;
 use crate::key::{Digest, KeyId};
@@ -26,6 +27,9 @@ const SPLIT_AT: usize = 4;
 const SPREAD: usize = 125;
 /// A shard is spread anew when it holds more keys than this per 100 slots.
 const FULL: usize = 88;
+
+/// Slots that nearly every find ends within.
+const PROBED: usize = 4;
 
 /// Whether a slot holds a key, and in what state.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -286,14 +290,14 @@ impl KeyTable {
         }
     }
 
-    /// Asks memory for where a key would be, without waiting for the answer. A safe stand-in for a
-    /// prefetch: loads that no branch depends on.
-    pub(super) fn touch(&self, id: KeyId) {
+    /// Asks memory for where a key would be, without waiting for the answer: an ordinary load would
+    /// hold back everything behind it once the processor's window is full.
+    pub(super) fn prefetch(&self, id: KeyId) {
         let hash = self.mixer.hash(id);
         let Some(shard) = self.shard(hash) else { return };
         let start = start_of(hash, self.bits, shard.span as usize);
-        for ahead in start..start + 4 {
-            black_box(shard.slots.get(ahead).map(|slot| slot.hash));
+        for ahead in start..start + PROBED {
+            prefetch_index(&*shard.slots, ahead);
         }
     }
 

@@ -291,7 +291,7 @@ impl Directory {
         let Some(id_at) = credential.len().checked_sub(ID_LEN + 1 + TAIL_LEN) else { return };
         let id = credential.get(id_at..id_at + ID_LEN).and_then(KeyId::from_digits);
         if let Some(id) = id {
-            self.keys.touch(id);
+            self.keys.prefetch(id);
         }
     }
 
@@ -308,18 +308,15 @@ impl Directory {
         now: WallMs,
         peppers: &PepperRing,
     ) -> Result<Principal<'d>, Refusal> {
-        // The slot is on its way from memory while the digest is computed: nothing here waits for
-        // it, so that both take the time of the slower one.
-        self.keys.touch(presented.id());
-        let current = peppers.current();
-        let mut digest = presented.digest(current);
         let slot = self.keys.find(presented.id());
-        let previous = slot.and_then(|slot| slot.extra.as_ref()?.previous.as_ref());
-        let version = slot.map_or(current.version(), Slot::pepper);
-        let pepper = peppers.find(version);
-        if let Some(older) = pepper.filter(|_| version != current.version()) {
-            digest = presented.digest(older);
+        if let Some(slot) = slot {
+            // On its way from memory while the digest is computed.
+            self.accounts.prefetch(slot.account);
         }
+        let previous = slot.and_then(|slot| slot.extra.as_ref()?.previous.as_ref());
+        let version = slot.map_or_else(|| peppers.current().version(), Slot::pepper);
+        let pepper = peppers.find(version);
+        let digest = presented.digest(pepper.unwrap_or_else(|| peppers.current()));
         let is_current = digest.matches(&slot.map_or(Digest::DUMMY, Slot::digest));
         let is_previous = match previous.filter(|previous| previous.pepper != version) {
             None => digest.matches(&previous.map_or(Digest::DUMMY, |previous| previous.digest)),

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use prefetch_index::prefetch_index;
+
 const MID_BITS: u32 = 7;
 const MID_LEN: usize = 1 << MID_BITS;
 
@@ -22,6 +24,14 @@ impl<T: Clone + Default, const LEAF_BITS: u32> Slab<T, LEAF_BITS> {
     pub(super) fn get(&self, index: u32) -> Option<&T> {
         let [root, mid, leaf] = Self::places(index);
         self.root.get(root)?.get(mid)?.get(leaf)
+    }
+
+    /// Asks memory for the value at `index`, without waiting for it.
+    pub(super) fn prefetch(&self, index: u32) {
+        let [root, mid, leaf] = Self::places(index);
+        if let Some(values) = self.root.get(root).and_then(|mids| mids.get(mid)) {
+            prefetch_index(&**values, leaf);
+        }
     }
 
     /// The value at `index` for change; blocks on the way are copied if anyone else holds them.
