@@ -1,0 +1,276 @@
+//! Records turned into what the directory stores: names become numbers, texts become values that
+//! cannot be wrong. Interns names, and changes nothing that a decision looks at.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::directory::extra::KeyExtra;
+use crate::directory::grants::{Access, Patterns, Point, number};
+use crate::directory::keys::{Entry, MAX_PEPPER, Standing};
+use crate::directory::{Account, Block, Blocked, Directory, Identity, Node, Org, Presence};
+use crate::feed::{
+    AccountRecord, BlockMatch, BlockRecord, KeyRecord, Kind, OnStale, OrgRecord, OrgState,
+    PointRecord, RecordFault, ResourceRecord, RoleRecord, SetRecord, State, read,
+};
+use crate::key::{Digest, KeyId};
+use crate::time::WallMs;
+
+use super::{Ledger, TREE};
+
+/// A record that was read and can be applied.
+pub(super) enum Prepared {
+    Account(u32, Account, Identity),
+    Block(Block),
+    /// Kinds that concern later features: kept in the digest, not looked at.
+    Opaque,
+    Org(u32, Org),
+    Resource(u32, Node),
+    Role(u32, Patterns),
+    Set(u32, Arc<[Point]>),
+}
+
+impl Ledger {
+    pub(super) fn prepare(
+        &mut self,
+        kind: Kind,
+        id: &str,
+        record: &Value,
+    ) -> Result<Prepared, RecordFault> {
+        match kind {
+            Kind::Account => self.prepare_account(id, record),
+            Kind::Block => self.prepare_block(id, record),
+            Kind::Org => self.prepare_org(id, record),
+            Kind::Resource => self.prepare_resource(id, record),
+            Kind::Role => {
+                let record: RoleRecord = read(record, &[])?;
+                if record.permissions.iter().any(|permission| permission.starts_with('@')) {
+                    return Err(RecordFault::at("permissions", "a role names no other role"));
+                }
+                let patterns = self.symbols.patterns("permissions", &record.permissions)?;
+                Ok(Prepared::Role(self.symbols.role(id), patterns))
+            }
+            Kind::Set => {
+                let record: SetRecord = read(record, &[])?;
+                let points = self.points(&record.org, "points", &record.points)?;
+                Ok(Prepared::Set(number(&mut self.sets, id), points.into()))
+            }
+            Kind::Key | Kind::Plan | Kind::Quota | Kind::Signer => Ok(Prepared::Opaque),
+        }
+    }
+
+    fn prepare_org(&mut self, id: &str, record: &Value) -> Result<Prepared, RecordFault> {
+        if id.is_empty() {
+            return Err(RecordFault::at("id", "not empty"));
+        }
+        let record: OrgRecord = read(record, &[])?;
+        let presence = match record.state {
+            OrgState::Active => Presence::Active,
+            OrgState::Suspended => Presence::Inactive,
+        };
+        let org = Org {
+            id: Bytes::copy_from_slice(id.as_bytes()),
+            presence,
+            root: self.place(id, "org"),
+            staleness: record
+                .max_staleness_ms
+                .map(|limit| (limit, record.on_stale.unwrap_or(OnStale::ServeRecorded))),
+            reveal_reason: record.reveal_reason,
+        };
+        Ok(Prepared::Org(self.org_index(id), org))
+    }
+
+    fn prepare_resource(&mut self, id: &str, record: &Value) -> Result<Prepared, RecordFault> {
+        let record: ResourceRecord = read(record, &["archived"])?;
+        let (org, place) = id
+            .split_once(':')
+            .filter(|(_, place)| is_place(place) && *place != "org")
+            .ok_or_else(|| RecordFault::at("id", "`<organization>:<kind>/<ref>`"))?;
+        if !is_place(&record.parent) {
+            return Err(RecordFault::at("parent", "`org` or `<kind>/<ref>`"));
+        }
+        let index = self.place(org, place);
+        let parent = self.place(org, &record.parent);
+        if index == parent {
+            return Err(RecordFault(TREE.to_owned()));
+        }
+        let node = Node { parent, presence: Presence::Active, archived: record.archived };
+        Ok(Prepared::Resource(index, node))
+    }
+
+    fn prepare_account(&mut self, id: &str, record: &Value) -> Result<Prepared, RecordFault> {
+        let record: AccountRecord = read(record, &[])?;
+        let points = self.points(&record.org, "grants", &record.grants)?;
+        let sets = record.sets.iter().map(|set| number(&mut self.sets, set)).collect();
+        let org = self.org_index(&record.org);
+        let (number, fresh) = self.symbols.access(Access { org, points: points.into(), sets });
+        if number > Account::MAX_ACCESS {
+            return Err(RecordFault::at("grants", "too many different grants for one gateway"));
+        }
+        if let Some(access) = fresh {
+            *self.live.accesses.entry(number) = Some(access);
+        }
+        let presence = match record.state {
+            State::Active => Presence::Active,
+            State::Inactive => Presence::Inactive,
+        };
+        let mut text = Vec::from(id);
+        percent_encode(record.name.as_deref().unwrap_or_default(), &mut text);
+        let identity = Identity {
+            text: Bytes::from(text.into_boxed_slice()),
+            id_len: u32::try_from(id.len()).unwrap_or(u32::MAX),
+        };
+        Ok(Prepared::Account(self.account_index(id), Account::new(presence, number), identity))
+    }
+
+    pub(super) fn prepare_key(
+        &mut self,
+        id: &str,
+        record: &Value,
+    ) -> Result<(KeyId, Entry), RecordFault> {
+        let key: KeyId = id.parse().map_err(|error| RecordFault::at("id", error))?;
+        let record: KeyRecord = read(record, &["cnf", "restrict", "sources", "not_before_ms"])?;
+        let digest = Digest::from_hex(&record.current.digest)
+            .map_err(|error| RecordFault::at("current.digest", error))?;
+        for (member, version) in [
+            ("current.pepper", Some(record.current.pepper)),
+            ("previous.pepper", record.previous.as_ref().map(|previous| previous.pepper)),
+        ] {
+            if version.is_some_and(|version| version > MAX_PEPPER) {
+                return Err(RecordFault::at(member, format_args!("0 to {MAX_PEPPER}")));
+            }
+        }
+        let account = self.account_index(&record.account);
+        let extra = KeyExtra::read(&record, &mut self.symbols);
+        let entry = Entry {
+            digest,
+            pepper: record.current.pepper,
+            account,
+            generation: record.generation,
+            standing: match record.state {
+                State::Active => Standing::Active,
+                State::Inactive => Standing::Inactive,
+            },
+            expires_at: record.expires_at_ms.map(WallMs),
+            extra: extra?.map(Arc::new),
+        };
+        Ok((key, entry))
+    }
+
+    fn prepare_block(&mut self, id: &str, record: &Value) -> Result<Prepared, RecordFault> {
+        let BlockRecord { matches, until_ms } = read(record, &[])?;
+        let what = match matches {
+            BlockMatch::Account(id) => Blocked::Account(self.account_index(&id)),
+            BlockMatch::Key(id) => {
+                Blocked::Key(id.parse().map_err(|error| RecordFault::at("match.key", error))?)
+            }
+            BlockMatch::Org(id) => Blocked::Org(id.into()),
+            BlockMatch::Prefix(prefix) => Blocked::Prefix(prefix.into()),
+            BlockMatch::Source(range) => Blocked::Source(
+                range.parse().map_err(|error| RecordFault::at("match.source", error))?,
+            ),
+        };
+        Ok(Prepared::Block(Block { id: id.into(), what, until: until_ms.map(WallMs) }))
+    }
+
+    fn points(
+        &mut self,
+        org: &str,
+        member: &str,
+        records: &[PointRecord],
+    ) -> Result<Vec<Point>, RecordFault> {
+        records
+            .iter()
+            .map(|PointRecord { at, self_, below }| {
+                if !is_place(at) {
+                    return Err(RecordFault::at(member, "`at` is `org` or `<kind>/<ref>`"));
+                }
+                Ok(Point {
+                    at: self.place(org, at),
+                    here: self.symbols.patterns(member, self_)?,
+                    below: self.symbols.patterns(member, below)?,
+                })
+            })
+            .collect()
+    }
+
+    fn place(&mut self, org: &str, place: &str) -> u32 {
+        self.live.places.index(format!("{org}:{place}"))
+    }
+
+    fn org_index(&mut self, id: &str) -> u32 {
+        number(&mut self.orgs, id)
+    }
+
+    pub(super) fn find_account(&self, id: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(id.as_bytes());
+        self.accounts.find(hash, |&index| self.live.account_id(index) == id.as_bytes()).copied()
+    }
+
+    pub(super) fn account_index(&mut self, id: &str) -> u32 {
+        if let Some(index) = self.find_account(id) {
+            return index;
+        }
+        let index = u32::try_from(self.accounts.len()).unwrap_or(u32::MAX);
+        *self.live.identities.entry(index) = Identity {
+            text: Bytes::copy_from_slice(id.as_bytes()),
+            id_len: u32::try_from(id.len()).unwrap_or(u32::MAX),
+        };
+        let (live, hasher) = (&self.live, &self.hasher);
+        let rehash = |&index: &u32| hasher.hash_one(live.account_id(index));
+        self.accounts.insert_unique(hasher.hash_one(id.as_bytes()), index, rehash);
+        index
+    }
+}
+
+impl Directory {
+    /// Takes a record in. Only the ledger calls this, on a view that nobody else holds yet.
+    pub(super) fn settle(&mut self, found: Prepared) {
+        match found {
+            Prepared::Account(index, account, identity) => {
+                *self.accounts.entry(index) = account;
+                *self.identities.entry(index) = identity;
+            }
+            Prepared::Block(block) => {
+                let others = self.blocks.iter().filter(|other| other.id != block.id);
+                self.blocks = others.cloned().chain([block.clone()]).collect();
+            }
+            Prepared::Opaque => {}
+            Prepared::Org(index, org) => {
+                self.plant_root(org.root);
+                *self.orgs.entry(index) = org;
+            }
+            Prepared::Resource(index, node) => *self.nodes.entry(index) = node,
+            Prepared::Role(index, patterns) => {
+                *self.roles.entry(index) = Some(Arc::new(patterns));
+            }
+            Prepared::Set(index, points) => *self.sets.entry(index) = Some(points),
+        }
+    }
+
+    pub(super) fn plant_root(&mut self, root: u32) {
+        *self.nodes.entry(root) =
+            Node { parent: root, presence: Presence::Active, archived: false };
+    }
+}
+
+fn is_place(text: &str) -> bool {
+    text == "org"
+        || text
+            .split_once('/')
+            .is_some_and(|(kind, name)| !kind.is_empty() && !name.is_empty() && text.len() <= 256)
+}
+
+/// Percent-encodes everything a header value of ours may not hold (RFC 3986 section 2.1).
+fn percent_encode(text: &str, out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in text.as_bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'-') {
+            out.push(byte);
+        } else {
+            out.extend([b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0xf)]]);
+        }
+    }
+}
