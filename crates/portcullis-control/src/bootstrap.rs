@@ -99,6 +99,7 @@ pub(crate) async fn run(
     let wanted = NewOrganization {
         name: "default".to_owned(),
         profile: Profile::Default,
+        policy: Profile::Default.policy(),
         owner: Username::parse("admin").expect("`admin` is a username"),
         email: None,
         key_name: KeyName::parse("admin-token").expect("`admin-token` is a key name"),

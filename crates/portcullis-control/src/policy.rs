@@ -7,6 +7,7 @@ use std::str::FromStr;
 use portcullis_core::access::Inheritance;
 use portcullis_core::feed::OnStale;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 /// What may be done to service accounts besides creating and editing them.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -160,6 +161,39 @@ impl OrgPolicy {
     /// The policy as it is stored.
     pub(crate) fn to_column(&self) -> String {
         serde_json::to_string(self).expect("a policy has only string keys")
+    }
+}
+
+/// A change of a policy. Its members were checked one by one; what they mean together is not.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PolicyPatch {
+    /// Every field goes back to this preset first.
+    pub(crate) profile: Option<Profile>,
+    /// Fields of [`OrgPolicy`] with their new values.
+    pub(crate) members: Map<String, Value>,
+}
+
+impl PolicyPatch {
+    /// The profile and policy that the change makes of the present ones.
+    pub(crate) fn applied_to(&self, profile: Profile, policy: &OrgPolicy) -> (Profile, OrgPolicy) {
+        let base = match self.profile {
+            Some(preset) => preset.policy(),
+            None => policy.clone(),
+        };
+        let Value::Object(mut fields) = json!(base) else { unreachable!("a policy is an object") };
+        for (name, wanted) in &self.members {
+            match (fields.get_mut(name), wanted) {
+                (Some(Value::Object(inner)), Value::Object(changes)) => {
+                    inner.extend(changes.clone());
+                    inner.retain(|_, value| !value.is_null());
+                }
+                _ => {
+                    fields.insert(name.clone(), wanted.clone());
+                }
+            }
+        }
+        let changed = serde_json::from_value(Value::Object(fields));
+        (self.profile.unwrap_or(profile), changed.expect("each member was checked by its field"))
     }
 }
 

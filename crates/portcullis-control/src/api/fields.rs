@@ -124,6 +124,21 @@ impl Fields {
         }
     }
 
+    /// A field of a patch that is kept as it came, null included, once it was found right.
+    pub(crate) fn checked(
+        &mut self,
+        name: &'static str,
+        check: impl FnOnce(&Value) -> Result<(), Faults>,
+    ) -> Field<Option<Value>> {
+        match self.members.remove(name) {
+            None => Field(Some(None)),
+            Some(value) => {
+                let checked = self.read(name, &value, check);
+                Field(checked.0.map(|()| Some(value)))
+            }
+        }
+    }
+
     /// Members that exist on the object and can only be read.
     pub(crate) fn read_only(&mut self, names: &[&'static str]) {
         for name in names {

@@ -9,6 +9,7 @@ pub(crate) mod bindings;
 pub(crate) mod explain;
 pub(crate) mod keys;
 pub(crate) mod organizations;
+pub(crate) mod policy;
 pub(crate) mod records;
 pub(crate) mod resources;
 pub(crate) mod secrets;

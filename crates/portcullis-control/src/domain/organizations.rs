@@ -7,7 +7,7 @@ use super::secrets::{ExpiryWish, NewKey, Owner, mint_row};
 use super::{Author, Problem, new_id, records};
 use crate::api::App;
 use crate::instant::column;
-use crate::policy::Profile;
+use crate::policy::{OrgPolicy, Profile};
 use crate::store::bindings::{self, BindingRow};
 use crate::store::keys::KeyRow;
 use crate::store::organizations::{self, OrganizationRow};
@@ -19,6 +19,7 @@ use crate::store::{Unit, keys};
 pub(crate) struct NewOrganization {
     pub(crate) name: String,
     pub(crate) profile: Profile,
+    pub(crate) policy: OrgPolicy,
     pub(crate) owner: Username,
     pub(crate) email: Option<String>,
     pub(crate) key_name: KeyName,
@@ -46,7 +47,7 @@ pub(crate) async fn create(
         id: id()?,
         name: wanted.name.clone(),
         profile: wanted.profile.as_str().to_owned(),
-        policy: wanted.profile.policy(),
+        policy: wanted.policy,
         plan: "default".to_owned(),
         allows_accounts: true,
         state: OrganizationRow::ACTIVE.to_owned(),

@@ -6,6 +6,7 @@ mod audit_events;
 mod gateways;
 mod keys;
 mod organizations;
+mod policy;
 mod resources;
 mod role_bindings;
 mod roles;
@@ -38,6 +39,7 @@ pub(crate) fn routes() -> Router<App> {
 
 fn organization_routes() -> Router<App> {
     Router::new()
+        .route("/policy", get(policy::read::run).patch(policy::update::run))
         .route("/resources", get(resources::list::run).post(resources::create::run))
         .route(
             "/resources/{resource}",

@@ -6,10 +6,11 @@ use serde_json::json;
 use crate::api::call::Call;
 use crate::api::fields::{self, Fields};
 use crate::api::reply::{Mutation, Reply};
+use crate::api::v1::policy::patch;
 use crate::api::views::{self, KeyContext};
 use crate::api::work::Happening;
-use crate::domain::Effect;
 use crate::domain::organizations::{self, CreatedOrganization, NewOrganization};
+use crate::domain::{Effect, policy};
 use crate::policy::Profile;
 use portcullis_core::account::AccountState;
 
@@ -18,6 +19,7 @@ pub(crate) async fn run(call: Call) -> Reply {
     let wait = admitted.wait()?;
     let wanted = read(admitted.call.body().await?)?;
     let mut work = admitted.begin().await?;
+    policy::check(&mut work, &wanted.policy, "policy.").await?;
     let author = work.caller.author();
     let created = organizations::create(&work.app, &mut work.unit, wanted, &author).await?;
     let CreatedOrganization { org, owner, key, plain } = created;
@@ -64,11 +66,16 @@ fn read(mut body: Fields) -> Result<NewOrganization, fields::Faults> {
             Ok(name.value(&complete))
         }),
     );
+    let change = body.optional("policy", fields::object(patch));
     let complete = body.finish()?;
+    let preset = profile.value(&complete).unwrap_or_default();
+    let change = change.value(&complete).unwrap_or_default();
+    let (profile, policy) = change.applied_to(preset, &preset.policy());
     let (owner, email) = owner.value(&complete);
     Ok(NewOrganization {
         name: name.value(&complete).as_str().to_owned(),
-        profile: profile.value(&complete).unwrap_or_default(),
+        profile,
+        policy,
         owner,
         email,
         key_name: key_name

@@ -38,6 +38,10 @@ pub(crate) async fn run(call: Call) -> Reply {
     org.name = patch.name.unwrap_or(org.name);
     org.plan = patch.plan.unwrap_or(org.plan);
     org.allows_accounts = patch.allows_accounts.unwrap_or(org.allows_accounts);
+    let effect = match patch.allows_accounts {
+        Some(_) => Effect::Narrowing,
+        None => Effect::Label,
+    };
     let now = work.now;
     organizations::update(work.unit.conn(), &mut org, now).await?;
     let after = views::organization(&org);
@@ -49,7 +53,7 @@ pub(crate) async fn run(call: Call) -> Reply {
         after: Some(after.clone()),
     };
     let committed = work.commit(&org.id, happening).await?;
-    Ok(Mutation::of(committed, Effect::Label, "organization", after).send(&admitted, wait).await)
+    Ok(Mutation::of(committed, effect, "organization", after).send(&admitted, wait).await)
 }
 
 struct Patch {

@@ -1,0 +1,35 @@
+//! `PATCH O/policy`: what it changes about access reaches gateways before the answer.
+
+use crate::api::admission::Need;
+use crate::api::call::Call;
+use crate::api::reply::{Mutation, Reply};
+use crate::api::work::Happening;
+use crate::domain::{Effect, policy};
+use crate::store::audit::Target;
+
+pub(crate) async fn run(call: Call) -> Reply {
+    let need = Need::root("org_policy.update", "organization:update");
+    let mut admitted = call.identify().await?.member(need)?;
+    let wait = admitted.wait()?;
+    let patch = super::patch(admitted.call.body().await?)?;
+    let mut work = admitted.begin().await?;
+    let mut org = work.org()?.clone();
+    admitted.check_version(org.version, org.policy.require_if_match)?;
+    let before = super::shown(&org);
+    let changed = policy::patch(&mut work, &mut org, &patch).await?;
+    let after = super::shown(&org);
+    let committed = match changed {
+        true => {
+            let happening = Happening {
+                action: "org_policy.update",
+                target: Target { kind: "org_policy", id: org.id.clone(), name: org.name.clone() },
+                resource_id: Some(org.root_resource_id.clone()),
+                before: Some(before),
+                after: Some(after.clone()),
+            };
+            work.commit(&org.id, happening).await?
+        }
+        false => work.unchanged(),
+    };
+    Ok(Mutation::of(committed, Effect::Narrowing, "policy", after).send(&admitted, wait).await)
+}
