@@ -1,7 +1,7 @@
 //! What survives what: the gateway without its control plane, acknowledged changes without their
 //! process, traffic without a database to write to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
 
 use portcullis_core::feed::{Line, parse_line};
@@ -192,6 +192,7 @@ fn a_narrowing_change_that_no_gateway_confirms_is_202_and_names_the_laggard() {
 
 #[test]
 fn kill_9_at_any_moment_loses_no_acknowledged_change() {
+    const WRITERS: usize = 8;
     let upstream = Upstream::nginx();
     let home = Home::new();
     // What was acknowledged: key value → status it must have ever after.
@@ -212,50 +213,56 @@ fn kill_9_at_any_moment_loses_no_acknowledged_change() {
             owner.act(&key.path, "revoke");
             acknowledged.insert(key.value, 401);
         }
-        // The next change is under way, unacknowledged, when the power goes.
-        let (control, organization) = (program.control(), owner.organization.clone());
-        let token = home.token("admin-token");
-        let writer = std::thread::spawn(move || {
-            let create =
-                Request::new("POST", &format!("{organization}/service-accounts")).bearer(&token);
-            let mut made = 0;
-            while create
-                .clone()
-                .json(&json!({"username": format!("r{round}-{made}")}))
-                .try_send(control)
-                .is_some()
-            {
-                made += 1;
-            }
-            made
-        });
+        // The next changes are under way, unacknowledged, when the power goes; several of them share
+        // one write to the disk.
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let (control, organization) = (program.control(), owner.organization.clone());
+                let token = home.token("admin-token");
+                std::thread::spawn(move || {
+                    let path = format!("{organization}/service-accounts");
+                    let create = Request::new("POST", &path).bearer(&token);
+                    let mut made = Vec::new();
+                    loop {
+                        let name = format!("r{round}-{writer}-{}", made.len());
+                        let create = create.clone().json(&json!({"username": name}));
+                        match create.try_send(control) {
+                            Some(answer) if answer.status == 201 => made.push(name),
+                            Some(answer) => panic!("{}: {}", answer.head, answer.text()),
+                            None => return made,
+                        }
+                    }
+                })
+            })
+            .collect();
+        let seq = program.metric("portcullis_feed_seq");
         wait::until("some writes", || {
-            (program.metric("portcullis_feed_seq") > f64::from(30 * (round + 1))).then_some(())
+            (program.metric("portcullis_feed_seq") > seq + 50.0).then_some(())
         });
         program.kill();
-        let made = writer.join().unwrap();
+        let made: Vec<String> =
+            writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect();
         let program = home.up(&upstream.url()).ready();
         let listed = listed_usernames(&program.owner(&home), &format!("r{round}-"));
-        assert!(listed >= made, "{made} accounts were acknowledged, {listed} are there");
+        let lost: Vec<_> = made.iter().filter(|name| !listed.contains(*name)).collect();
+        assert!(lost.is_empty(), "acknowledged and gone: {lost:?}");
         program.kill();
     }
 }
 
-fn listed_usernames(owner: &crate::support::admin::Admin, prefix: &str) -> usize {
-    let (mut count, mut cursor) = (0, String::new());
+fn listed_usernames(owner: &crate::support::admin::Admin, prefix: &str) -> BTreeSet<String> {
+    let (mut found, mut cursor) = (BTreeSet::new(), String::new());
     loop {
         let page = owner
             .get(&format!("/service-accounts?page_size=200{cursor}"))
             .expect_status(200)
             .json();
         let items = page["items"].as_array().expect("items");
-        count += items
-            .iter()
-            .filter(|item| item["username"].as_str().is_some_and(|name| name.starts_with(prefix)))
-            .count();
+        let names = items.iter().filter_map(|item| item["username"].as_str());
+        found.extend(names.filter(|name| name.starts_with(prefix)).map(str::to_owned));
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
-            None => return count,
+            None => return found,
         }
     }
 }

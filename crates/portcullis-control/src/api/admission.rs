@@ -179,6 +179,7 @@ impl Admitted {
         let app = self.app().clone();
         let now = app.now();
         let mut unit = Unit::begin(&app.store, Arc::clone(&app.ledger), now).await?;
+        let _ = self.call.framed.settlement.set(unit.settlement());
         let verdict = caller::verify(unit.conn(), &self.presented, &app.peppers, now).await?;
         let caller = verdict.map_err(|refused| self.call.refused(refused))?;
         let org = match (&self.org, &caller) {

@@ -36,6 +36,7 @@ use crate::publisher::Publisher;
 use crate::settings::Settings;
 use crate::store::audit::{Actor, Event, Origin, Outcome, Target};
 use crate::store::unit::{self, Ledger};
+use crate::store::writer::Settlement;
 use crate::store::{OpenError, Store, StoreError, feed, installation};
 use problem::{Code, Problem};
 
@@ -162,6 +163,8 @@ pub(crate) struct Denial {
 pub(crate) struct Framed {
     pub(crate) origin: Origin,
     pub(crate) denial: Arc<OnceLock<Denial>>,
+    /// Of the write transaction, if the call opened one.
+    pub(crate) settlement: Arc<OnceLock<Settlement>>,
 }
 
 /// Gives every call an id, writes the body of every problem, and audits every denied call.
@@ -179,12 +182,19 @@ async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Resp
             request_id: Some(request_id.clone()),
         },
         denial: Arc::new(OnceLock::new()),
+        settlement: Arc::new(OnceLock::new()),
     };
     let instance = request.uri().path().to_owned();
     let bodiless = request.method() == Method::HEAD;
     request.extensions_mut().insert(framed.clone());
 
     let mut response = next.run(request).await;
+    // A refusal, too, may rest on what another call wrote and what is not durable yet.
+    if let Some(settlement) = framed.settlement.get()
+        && let Err(error) = settlement.clone().wait().await
+    {
+        response = Problem::from(error).into_response();
+    }
     if response.status() == StatusCode::METHOD_NOT_ALLOWED
         && response.extensions().get::<Problem>().is_none()
     {

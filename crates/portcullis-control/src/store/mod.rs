@@ -3,9 +3,9 @@
 //! It never decides anything; operations do. Every statement has bound parameters only, and the
 //! text of each is meant to run on PostgreSQL as well.
 //!
-//! SQLite has one writer at a time. Here that is a pool of one connection whose queue is fair, so a
-//! writer waits for the one before it and never meets `SQLITE_BUSY` of our own making. Readers have
-//! their own connections and see the last commit (WAL).
+//! SQLite has one writer at a time. Here that is one connection which is lent in the order of asking
+//! ([`writer`]), so a unit waits for the one before it and never meets `SQLITE_BUSY` of our own
+//! making. Readers have their own connections and see the last commit (WAL).
 
 pub(crate) mod accounts;
 pub(crate) mod audit;
@@ -20,6 +20,7 @@ pub(crate) mod page;
 pub(crate) mod resources;
 pub(crate) mod unit;
 pub(crate) mod users;
+pub(crate) mod writer;
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
@@ -35,6 +36,7 @@ use sqlx::{Connection as _, Sqlite, SqliteConnection, Transaction};
 pub use error::OpenError;
 pub(crate) use error::StoreError;
 pub(crate) use unit::{Committed, Unit};
+use writer::Writer;
 
 /// The oldest SQLite without the WAL-reset corruption of 3.7.0 to 3.51.2.
 const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
@@ -48,7 +50,7 @@ const READERS: u32 = 4;
 /// Both ends of the database.
 pub(crate) struct Store {
     readers: SqlitePool,
-    writer: SqlitePool,
+    writer: Writer,
 }
 
 impl Store {
@@ -81,7 +83,7 @@ impl Store {
             .connect_with(options.pragma("query_only", "true"))
             .await
             .map_err(failed)?;
-        Ok(Store { readers, writer })
+        Ok(Store { readers, writer: Writer::start(writer, ACQUIRE_TIMEOUT) })
     }
 
     /// A consistent view of the last commit. Dropping it ends it.
@@ -166,27 +168,26 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(&dir.path().join("p.db")).await.expect("a new database");
         let fill = "INSERT INTO installation (name, value) VALUES ('big', $1)";
-        let write = async || {
-            let mut tx = store.writer.begin_with("BEGIN IMMEDIATE").await?;
-            sqlx::query(fill).bind("x".repeat(1 << 20)).execute(&mut *tx).await?;
-            tx.commit().await?;
-            Ok::<(), StoreError>(())
-        };
+        let big = "x".repeat(1 << 20);
         for (break_it, mend_it) in [
             ("PRAGMA max_page_count = 1", "PRAGMA max_page_count = 4294967294"),
             ("PRAGMA query_only = 1", "PRAGMA query_only = 0"),
         ] {
-            sqlx::query(break_it).execute(&store.writer).await.expect("a pragma");
-            let refused = write().await;
+            let mut turn = store.writer.turn().await.expect("a turn");
+            sqlx::query(break_it).execute(turn.conn()).await.expect("a pragma");
+            let refused = sqlx::query(fill).bind(&big).execute(turn.conn()).await;
+            let refused = refused.map_err(StoreError::from);
             assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
-            sqlx::query(mend_it).execute(&store.writer).await.expect("a pragma");
+            sqlx::query(mend_it).execute(turn.conn()).await.expect("a pragma");
         }
         let rows: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM installation WHERE name = 'big'")
             .fetch_one(&store.readers)
             .await
             .expect("a count");
         assert_eq!(rows, 0);
-        write().await.expect("the disk has room again");
+        let mut turn = store.writer.turn().await.expect("a turn");
+        sqlx::query(fill).bind(&big).execute(turn.conn()).await.expect("room again");
+        turn.keep(None).await.expect("the disk has room again");
     }
 
     #[tokio::test]
@@ -194,8 +195,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(&dir.path().join("p.db")).await.expect("a new database");
         let pragma = async |name: &'static str| -> String {
-            let row: (String,) = sqlx::query_as(name).fetch_one(&store.writer).await.expect("one");
-            row.0
+            let mut turn = store.writer.turn().await.expect("a turn");
+            sqlx::query_scalar(name).fetch_one(turn.conn()).await.expect("one")
         };
         assert_eq!(pragma("SELECT journal_mode FROM pragma_journal_mode").await, "wal");
         // 2 is FULL.

@@ -1,8 +1,11 @@
 //! The write transaction: change, audit event, feed line and feed records commit together.
 //!
-//! [`Unit`] owns the only writable connection, and [`Unit::commit`] wants the audit event. So there
-//! is no way to change something without telling auditors and gateways, and none to tell gateways
-//! something that did not happen. A unit that is dropped leaves nothing behind.
+//! While it lives, [`Unit`] has the only writable connection, and [`Unit::commit`] wants the audit
+//! event. So there is no way to change something without telling auditors and gateways, and none to
+//! tell gateways something that did not happen. A unit that is dropped leaves nothing behind.
+//!
+//! Units that wait for each other become durable together ([`super::writer`]); each still has its
+//! own `seq` and its own line.
 
 use std::sync::Arc;
 
@@ -11,11 +14,12 @@ use portcullis_core::feed::{Change, Kind, Position, RecordSum, Txn, canonical};
 use portcullis_core::key::Digest;
 use portcullis_core::time::WallMs;
 use serde_json::Value;
-use sqlx::{Sqlite, SqliteConnection, Transaction};
+use sqlx::SqliteConnection;
 use tokio::sync::watch;
 
 use super::audit::{self, Event};
 use super::feed::{self, FeedHead};
+use super::writer::{News, Settlement, Turn};
 use super::{Store, StoreError, installation};
 use crate::settings::FeedSigner;
 
@@ -24,13 +28,13 @@ pub(crate) struct Ledger {
     pub(crate) cluster: String,
     pub(crate) signer: FeedSigner,
     pub(crate) change_log_length: u64,
-    /// The newest committed position; publishers watch it.
+    /// The newest durable position; publishers watch it.
     pub(crate) head: watch::Sender<Position>,
 }
 
 /// One open write transaction.
 pub(crate) struct Unit {
-    tx: Transaction<'static, Sqlite>,
+    turn: Turn,
     ledger: Arc<Ledger>,
     now: WallMs,
     head: FeedHead,
@@ -53,14 +57,20 @@ impl Unit {
         ledger: Arc<Ledger>,
         now: WallMs,
     ) -> Result<Unit, StoreError> {
-        let mut tx = store.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let head = feed::find_head(&mut tx).await?;
-        Ok(Unit { tx, ledger, now, head, changes: Vec::new() })
+        let mut turn = store.writer.turn().await?;
+        let head = feed::find_head(turn.conn()).await?;
+        Ok(Unit { turn, ledger, now, head, changes: Vec::new() })
     }
 
     /// The connection for the statements of the store.
     pub(crate) fn conn(&mut self) -> &mut SqliteConnection {
-        &mut self.tx
+        self.turn.conn()
+    }
+
+    /// When what this unit reads is durable. A unit may read what was written just before it; an
+    /// answer that rests on that, whatever it is, must not be given earlier.
+    pub(crate) fn settlement(&self) -> Settlement {
+        self.turn.settlement()
     }
 
     /// The instant of everything that this unit writes.
@@ -76,13 +86,13 @@ impl Unit {
         record: Value,
     ) -> Result<(), StoreError> {
         let new = canonical(&record);
-        match feed::find_record(&mut self.tx, kind, id).await? {
+        match feed::find_record(self.turn.conn(), kind, id).await? {
             Some(old) if old == new => return Ok(()),
             Some(old) => self.head.digest.remove(RecordSum::of_canonical(kind, id, &old)),
             None => self.head.records += 1,
         }
         self.head.digest.add(RecordSum::of_canonical(kind, id, &new));
-        feed::save_record(&mut self.tx, kind, id, &new).await?;
+        feed::save_record(self.turn.conn(), kind, id, &new).await?;
         self.changes.push(Change::Put { kind, id: id.to_owned(), record });
         Ok(())
     }
@@ -109,12 +119,12 @@ impl Unit {
     }
 
     async fn forget(&mut self, kind: Kind, id: &str) -> Result<bool, StoreError> {
-        let Some(old) = feed::find_record(&mut self.tx, kind, id).await? else {
+        let Some(old) = feed::find_record(self.turn.conn(), kind, id).await? else {
             return Ok(false);
         };
         self.head.digest.remove(RecordSum::of_canonical(kind, id, &old));
         self.head.records = self.head.records.saturating_sub(1);
-        feed::erase_record(&mut self.tx, kind, id).await?;
+        feed::erase_record(self.turn.conn(), kind, id).await?;
         Ok(true)
     }
 
@@ -128,17 +138,15 @@ impl Unit {
         Committed { position: self.head.position, reaches_gateways: false }
     }
 
-    /// Writes the audit event and the feed line, commits, and wakes the publisher.
-    ///
-    /// The commit runs in a task of its own: a caller who goes away meanwhile cannot leave a change
-    /// committed and unannounced.
+    /// Writes the audit event and the feed line, and returns when they are durable. Publishers are
+    /// woken then, even if the caller goes away meanwhile.
     pub(crate) async fn commit(
         mut self,
         event: Event,
         entropy: &dyn Entropy,
     ) -> Result<Committed, StoreError> {
         let org_id = event.org_id.clone();
-        audit::append(&mut self.tx, event, self.now, entropy).await?;
+        audit::append(self.turn.conn(), event, self.now, entropy).await?;
         let position =
             Position { epoch: self.head.position.epoch, seq: self.head.position.seq + 1 };
         let changes = std::mem::take(&mut self.changes);
@@ -146,17 +154,12 @@ impl Unit {
         let txn = Txn { position, at_ms: self.now.0, changes, sig: None };
         let line = feed::signed_txn(txn, &self.ledger.signer);
         self.head.position = position;
-        feed::append_change(&mut self.tx, position, &org_id, &line).await?;
-        feed::save_head(&mut self.tx, &self.head).await?;
+        feed::append_change(self.turn.conn(), position, &org_id, &line).await?;
+        feed::save_head(self.turn.conn(), &self.head).await?;
         let last_dropped = position.seq.saturating_sub(self.ledger.change_log_length);
-        feed::prune_changes(&mut self.tx, Position { seq: last_dropped, ..position }).await?;
-        let (tx, ledger) = (self.tx, self.ledger);
-        let committed = tokio::spawn(async move {
-            tx.commit().await?;
-            ledger.head.send_replace(position);
-            Ok::<(), StoreError>(())
-        });
-        committed.await.map_err(|_| StoreError::Broken("commit"))??;
+        let last_dropped = Position { seq: last_dropped, ..position };
+        feed::prune_changes(self.turn.conn(), last_dropped).await?;
+        self.turn.keep(Some(News { ledger: self.ledger, position })).await?;
         Ok(Committed { position, reaches_gateways })
     }
 }
@@ -168,10 +171,9 @@ pub(crate) async fn record_denial(
     now: WallMs,
     entropy: &dyn Entropy,
 ) -> Result<(), StoreError> {
-    let mut tx = store.writer.begin_with("BEGIN IMMEDIATE").await?;
-    audit::append(&mut tx, event, now, entropy).await?;
-    tx.commit().await?;
-    Ok(())
+    let mut turn = store.writer.turn().await?;
+    audit::append(turn.conn(), event, now, entropy).await?;
+    turn.keep(None).await
 }
 
 /// What a database is given at its first opening and keeps: the cluster id and the cursors' key.
@@ -179,10 +181,10 @@ pub(crate) async fn settle_installation(
     store: &Store,
     entropy: &dyn Entropy,
 ) -> Result<(String, [u8; 32]), StoreError> {
-    let mut tx = store.writer.begin_with("BEGIN IMMEDIATE").await?;
-    let cluster = settle(&mut tx, installation::CLUSTER, entropy).await?;
-    let key_text = settle(&mut tx, installation::CURSOR_KEY, entropy).await?;
-    tx.commit().await?;
+    let mut turn = store.writer.turn().await?;
+    let cluster = settle(turn.conn(), installation::CLUSTER, entropy).await?;
+    let key_text = settle(turn.conn(), installation::CURSOR_KEY, entropy).await?;
+    turn.keep(None).await?;
     let key = Digest::from_hex(&key_text).map_err(|_| StoreError::Broken("cursor key"))?;
     Ok((cluster.chars().take(16).collect(), *key.as_bytes()))
 }
@@ -208,8 +210,7 @@ pub(crate) async fn record_gateway(
     store: &Store,
     seen: &super::gateways::GatewayRow,
 ) -> Result<(), StoreError> {
-    let mut tx = store.writer.begin_with("BEGIN IMMEDIATE").await?;
-    super::gateways::save(&mut tx, seen).await?;
-    tx.commit().await?;
-    Ok(())
+    let mut turn = store.writer.turn().await?;
+    super::gateways::save(turn.conn(), seen).await?;
+    turn.keep(None).await
 }

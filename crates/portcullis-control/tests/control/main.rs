@@ -8,6 +8,7 @@ mod access;
 mod accounts;
 mod agreement;
 mod audit;
+mod concurrency;
 mod conventions;
 mod feed;
 mod harness;
