@@ -60,7 +60,7 @@ pub(crate) async fn serve(
             })
         }
     });
-    let mut http = worker.http.serve_connection(TokioIo::new(stream), service);
+    let mut http = worker.setup().http.serve_connection(TokioIo::new(stream), service);
     let end = poll_fn(|cx| {
         connection.driven_by(cx);
         match connection.order() {
@@ -91,11 +91,12 @@ pub(crate) async fn serve(
     let parts = http.into_parts();
     let mut socket = parts.io.into_inner().into_socket();
     if let Some(reason) = refused {
-        let reason = sharpen(reason, &parts.read_buf, worker.plan.limits.target_bytes);
+        let target_bytes = worker.setup().plan.limits.target_bytes;
+        let reason = sharpen(reason, &parts.read_buf, target_bytes);
         refuse(&worker, &connection, &mut socket, reason).await;
     }
     if connection.linger.get() {
-        let limit = worker.plan.linger;
+        let limit = worker.setup().plan.linger;
         // Whoever does not stop sending by then is cut off.
         let _ = tokio::time::timeout(limit, drain(&mut socket)).await;
     }
@@ -191,7 +192,8 @@ impl Open {
     }
 
     fn gauge(&self) -> Option<prometheus::IntGauge> {
-        let listener = self.worker.plan.listeners.get(self.listener)?;
+        let setup = self.worker.setup();
+        let listener = setup.plan.listeners.get(self.listener)?;
         let labels = [listener.name.as_str(), "h1"];
         Some(self.worker.shared.metrics.connections.with_label_values(&labels))
     }

@@ -69,7 +69,7 @@ fn ask(
     directory: Option<&Directory>,
     chain: &mut Chain,
 ) -> bool {
-    let plan = &*shared.plan;
+    let plan = shared.plan.load();
     let host = if question.host.is_empty() { "localhost" } else { &question.host };
     let asked = route::Incoming {
         method: &question.method,

@@ -1,12 +1,10 @@
 //! A gateway from its settings to its end: bind, run, drain, join. Holds the threads; decides
 //! nothing about requests.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -15,6 +13,7 @@ use ed25519_dalek::VerifyingKey;
 use portcullis_core::directory::Ledger;
 use portcullis_core::entropy::{Entropy, EntropyFailure};
 use portcullis_core::time::Clock;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::explain::explain;
@@ -23,17 +22,17 @@ use crate::listener::listen;
 use crate::metrics::Metrics;
 use crate::phase::nanos;
 use crate::plan::Plan;
-use crate::settings::{Fault, Feed, Limits, Records, Settings};
+use crate::reload::{Order, ReloadError};
+use crate::settings::{Fault, Feed, Records, Settings};
 use crate::shared::{Shared, SourceCounts};
+use crate::sink::{self, Sink};
 use crate::status::{Explanation, FeedStatus, Question, Status};
 use crate::steward;
-use crate::subscriber::{Origin, Subscriber, Subscription};
+use crate::subscriber::{Origin, Subscription};
 use crate::worker::Seed;
 
-/// Buffers of records that may wait for the sink.
-const RECORD_QUEUE: usize = 64;
-/// Descriptors that connections may not use up.
-const DESCRIPTOR_RESERVE: u64 = 64;
+/// Reloads that may wait for the steward.
+const RELOAD_QUEUE: usize = 4;
 /// A thread that has not ticked for this long is not alive.
 const ALIVE: Duration = Duration::from_secs(5);
 
@@ -59,10 +58,10 @@ pub fn bind(
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         count => count,
     };
-    let (drain, limits) = (settings.timeouts.drain, settings.limits.clone());
     let (plan, feed) = Plan::new(settings, ledger.symbols()).map_err(BindError::Settings)?;
-    let (subscription, tracks_staleness) = subscribe(feed, &gateway, &plan)?;
-    let sink = Sink::open(&records)?;
+    let (subscription, tracks_staleness) = subscribe(feed, &gateway)?;
+    let out = sink::open(&records).map_err(|source| BindError::Records { records, source })?;
+    let (sink, lines, sinks) = Sink::new(out);
     let metrics = Metrics::register(registry)?;
 
     let mut addresses = Vec::new();
@@ -78,10 +77,14 @@ pub fn bind(
         }
         addresses.push((listener, bound));
     }
+    let (reloads, orders) = mpsc::channel(RELOAD_QUEUE);
     let shared = Arc::new(Shared {
         boot: format!("{:016x}", random(&*entropy)?),
         gateway,
-        plan: Arc::new(plan),
+        plan: ArcSwap::from_pointee(plan),
+        taken: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+        reloads,
+        sinks,
         clock,
         metrics,
         directory: ArcSwapOption::empty(),
@@ -95,17 +98,16 @@ pub fn bind(
         ticks: (0..=workers).map(|_| AtomicU64::new(0)).collect(),
         in_flight: (0..workers).map(|_| AtomicU64::new(0)).collect(),
         connections: AtomicUsize::new(0),
-        connection_limit: connection_limit(&limits),
         sources: SourceCounts::new(random(&*entropy)?),
-        drain_timeout_ns: nanos(drain),
     });
-    let (sink, lines) = sink.unzip();
     let seeds = sockets.into_iter().enumerate();
     let seeds =
-        seeds.map(|(index, sockets)| Seed::new(index, &shared, &*entropy, sink.clone(), sockets));
+        seeds.map(|(index, sockets)| Seed::new(index, &shared, &*entropy, lines.clone(), sockets));
     let seeds = seeds.collect::<Result<_, _>>()?;
-    let subscriber = Subscriber::new(Arc::clone(&shared), entropy, ledger, &subscription);
-    Ok(Bound { shared, addresses, seeds, subscriber, origin: subscription.origin, sink: lines })
+    let of_steward = Arc::clone(&shared);
+    let steward =
+        steward::Seed { shared: of_steward, entropy, ledger, subscription, reloads: orders };
+    Ok(Bound { shared, addresses, seeds, steward, sink })
 }
 
 fn random(entropy: &dyn Entropy) -> Result<u64, EntropyFailure> {
@@ -114,7 +116,7 @@ fn random(entropy: &dyn Entropy) -> Result<u64, EntropyFailure> {
     Ok(u64::from_le_bytes(seed))
 }
 
-fn subscribe(feed: Feed, gateway: &str, plan: &Plan) -> Result<(Subscription, bool), BindError> {
+fn subscribe(feed: Feed, gateway: &str) -> Result<(Subscription, bool), BindError> {
     let fault =
         |key: &str, what: String| BindError::Settings(vec![Fault { key: key.into(), what }]);
     let (origin, cluster, verify_key, tracks_staleness) = match feed {
@@ -131,19 +133,7 @@ fn subscribe(feed: Feed, gateway: &str, plan: &Plan) -> Result<(Subscription, bo
             fault("feed.verify_key", "these 32 bytes are no Ed25519 public key".to_owned())
         })?),
     };
-    let fence_ms = plan.fence_ms();
-    Ok((Subscription { origin, cluster, verify_key, fence_ms }, tracks_staleness))
-}
-
-/// The configured limit, or 80 % of the descriptors this process may still open.
-fn connection_limit(limits: &Limits) -> usize {
-    if limits.connections > 0 {
-        return limits.connections;
-    }
-    let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let free = allowed.unwrap_or(u64::MAX / 8).saturating_sub(DESCRIPTOR_RESERVE);
-    // Each request needs a connection on either side.
-    usize::try_from(free / 5 * 4 / 2).unwrap_or(usize::MAX).max(1)
+    Ok((Subscription { origin, cluster, verify_key }, tracks_staleness))
 }
 
 /// Every fault of `settings`, without opening anything: what `portcullis config check` reports.
@@ -172,10 +162,10 @@ pub enum BindError {
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     /// The file for access records could not be opened.
-    #[error("log.records: cannot open {path}: {source}")]
+    #[error("log.records: cannot open {records}: {source}")]
     Records {
-        /// The file.
-        path: PathBuf,
+        /// What was to be opened.
+        records: Records,
         /// What the operating system said.
         source: io::Error,
     },
@@ -189,9 +179,8 @@ pub struct Bound {
     pub(crate) shared: Arc<Shared>,
     addresses: Vec<(String, SocketAddr)>,
     pub(crate) seeds: Vec<Seed>,
-    subscriber: Subscriber,
-    origin: Origin,
-    sink: Option<Sink>,
+    steward: steward::Seed,
+    sink: Sink,
 }
 
 impl Bound {
@@ -211,15 +200,10 @@ impl Bound {
     ///
     /// If the operating system gives no thread.
     pub fn run(self) -> io::Result<Running> {
-        let Self { shared, addresses: _, seeds, subscriber, origin, sink } = self;
+        let Self { shared, addresses: _, seeds, steward, sink } = self;
         let named = |name: String| Builder::new().name(name);
-        let sink = match sink {
-            Some(sink) => Some(named("records".to_owned()).spawn(move || sink.run())?),
-            None => None,
-        };
-        let of_steward = Arc::clone(&shared);
-        let steward = named("steward".to_owned())
-            .spawn(move || steward::run(of_steward, subscriber, origin))?;
+        let sink = named("records".to_owned()).spawn(move || sink.run())?;
+        let steward = named("steward".to_owned()).spawn(move || steward::run(steward))?;
         let workers = seeds
             .into_iter()
             .map(|seed| named(format!("worker-{}", seed.index)).spawn(move || seed.run()))
@@ -233,7 +217,7 @@ pub struct Running {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<io::Result<()>>>,
     steward: JoinHandle<io::Result<()>>,
-    sink: Option<JoinHandle<()>>,
+    sink: JoinHandle<()>,
 }
 
 impl Running {
@@ -256,10 +240,7 @@ impl Running {
         }
         shared.stopped.cancel();
         result = result.and(ended(steward.join()));
-        if let Some(sink) = sink {
-            result = result.and(ended(sink.join().map(Ok)));
-        }
-        result
+        result.and(ended(sink.join().map(Ok)))
     }
 }
 
@@ -311,44 +292,26 @@ impl GatewayHandle {
         explain(&self.shared, question)
     }
 
+    /// Puts other settings in force, whole or not at all; open connections and requests in flight
+    /// go on. Returns when every worker serves with them. The gateway's id, its number of workers,
+    /// its feed, and its listeners' names and addresses stay what they were.
+    ///
+    /// # Errors
+    ///
+    /// [`ReloadError`]; with every [`Fault`] if the settings are at fault.
+    pub async fn reload(&self, settings: Settings) -> Result<(), ReloadError> {
+        let (done, answer) = oneshot::channel();
+        let ordered = self.shared.reloads.send(Order { settings, done }).await;
+        ordered.map_err(|_| ReloadError::Ending)?;
+        answer.await.map_err(|_| ReloadError::Ending)?
+    }
+
     /// Begins the drain: no new connections, accepted requests finish, at most `deadline` long
     /// (`timeouts.drain` by default).
     pub fn drain(&self, deadline: Option<Duration>) {
-        let patience = deadline.map_or(self.shared.drain_timeout_ns, nanos);
+        let patience = nanos(deadline.unwrap_or(self.shared.plan.load().drain));
         let until = self.shared.clock.now().mono.0.saturating_add(patience).max(1);
         self.shared.drain_until.store(until, Ordering::Relaxed);
         self.shared.draining.cancel();
-    }
-}
-
-/// Where access records end: writes what workers send, on a thread of its own.
-struct Sink {
-    lines: Receiver<String>,
-    out: Box<dyn Write + Send>,
-}
-
-impl Sink {
-    fn open(records: &Records) -> Result<Option<(SyncSender<String>, Self)>, BindError> {
-        let out: Box<dyn Write + Send> = match records {
-            Records::Off => return Ok(None),
-            Records::Stdout => Box::new(io::stdout()),
-            Records::File(path) => {
-                let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-                Box::new(file.map_err(|source| BindError::Records { path: path.clone(), source })?)
-            }
-        };
-        let (sender, lines) = sync_channel(RECORD_QUEUE);
-        Ok(Some((sender, Self { lines, out })))
-    }
-
-    /// Writes until every worker has ended.
-    fn run(mut self) {
-        for text in self.lines {
-            // A sink that cannot be written to must not stop traffic.
-            if let Err(error) = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush())
-            {
-                tracing::error!(%error, "access records are lost: the sink cannot be written to");
-            }
-        }
     }
 }

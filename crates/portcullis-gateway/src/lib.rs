@@ -23,11 +23,14 @@ mod phase;
 mod plan;
 mod pool;
 mod record;
+mod reload;
 mod request;
 mod request_id;
 mod respond;
 mod settings;
+mod setup;
 mod shared;
+mod sink;
 mod snapshot;
 mod status;
 mod steward;
@@ -38,6 +41,7 @@ mod upstream;
 mod worker;
 
 pub use gateway::{BindError, Bound, GatewayHandle, Running, bind, check};
+pub use reload::ReloadError;
 pub use settings::{
     Access, CredentialSource, CredentialSourceError, Fault, Feed, FeedToken, Headers, Identity,
     Keys, Limits, Listener, Log, OnStale, Records, Route, Settings, Timeouts, Underscore,

@@ -3,6 +3,8 @@
 //! the configuration, never ids and never text from a request.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
 
 use portcullis_core::verdict::DenyReason;
 use prometheus::local::LocalHistogram;
@@ -227,20 +229,23 @@ fn opts(name: &str, help: &str) -> Opts {
 /// Label of a request that met no route.
 pub(crate) const NO_ROUTE: &str = "none";
 
-/// One worker's counters: plain cells, no atomics, no lock. Only its own thread touches them.
+/// One worker's counters: plain cells, no atomics, no lock. Only its own thread touches them. They
+/// outlive every configuration: a route or an upstream that keeps its name keeps its counters.
 pub(crate) struct Meters {
     shared: Metrics,
-    /// One per route, and the last for requests without one.
-    routes: Vec<RouteMeter>,
+    /// One for each name that any configuration had.
+    routes: RefCell<HashMap<String, Rc<RouteMeter>>>,
     /// Routes with something to add.
-    touched: RefCell<Vec<usize>>,
+    touched: RefCell<Vec<Rc<RouteMeter>>>,
     decision: LocalHistogram,
-    upstreams: Vec<UpstreamMeter>,
+    /// One for each name that any configuration had.
+    upstreams: RefCell<HashMap<String, Rc<UpstreamMeter>>>,
     pub(crate) records_dropped: Cell<u64>,
     turn: Cell<u32>,
 }
 
-struct RouteMeter {
+/// The counters of one route in one worker.
+pub(crate) struct RouteMeter {
     name: String,
     touched: Cell<bool>,
     outcomes: [Cell<u32>; Outcome::COUNT],
@@ -248,10 +253,13 @@ struct RouteMeter {
     seconds: LocalHistogram,
 }
 
-struct UpstreamMeter {
+/// The counters of one upstream in one worker.
+pub(crate) struct UpstreamMeter {
     name: String,
-    /// What this worker has added to the gauges of idle and active connections.
+    /// Idle and active connections of this worker.
     open: Cell<(usize, usize)>,
+    /// What of them the gauges show.
+    shown: Cell<(usize, usize)>,
     seconds: LocalHistogram,
     attempts: [Cell<u32>; Attempt::ALL.len()],
 }
@@ -278,52 +286,75 @@ impl Attempt {
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
+impl UpstreamMeter {
+    /// Counts one attempt to reach the upstream.
+    pub(crate) fn attempt(&self, result: Attempt) {
+        bump(self.attempts.get(result as usize));
+    }
+
+    /// Notes how long the upstream took for a response's head.
+    pub(crate) fn head(&self, ns: u64) {
+        self.seconds.observe(seconds(ns));
+    }
+
+    /// Counts the connections of one more pool; the counting begins anew with each flush.
+    pub(crate) fn connections(&self, idle: usize, active: usize) {
+        let (idle_before, active_before) = self.open.get();
+        self.open.set((idle_before + idle, active_before + active));
+    }
+}
+
 impl Meters {
-    /// Counters for these routes and upstreams, in configured order.
-    pub(crate) fn new<'n>(
-        shared: Metrics,
-        routes: impl Iterator<Item = &'n str>,
-        upstreams: impl Iterator<Item = &'n str>,
-    ) -> Self {
-        let routes = routes
-            .chain([NO_ROUTE])
-            .map(|name| RouteMeter {
-                name: name.to_owned(),
-                touched: Cell::new(false),
-                outcomes: [const { Cell::new(0) }; Outcome::COUNT],
-                classes: [const { Cell::new(0) }; 5],
-                seconds: shared.request_seconds.with_label_values(&[name]).local(),
-            })
-            .collect();
-        let upstreams = upstreams
-            .map(|name| UpstreamMeter {
-                name: name.to_owned(),
-                open: Cell::new((0, 0)),
-                seconds: shared.upstream_seconds.with_label_values(&[name]).local(),
-                attempts: [const { Cell::new(0) }; Attempt::ALL.len()],
-            })
-            .collect();
+    pub(crate) fn new(shared: Metrics) -> Self {
         let decision = shared.decision_seconds.local();
         Self {
             shared,
-            routes,
+            routes: RefCell::default(),
             touched: RefCell::default(),
             decision,
-            upstreams,
+            upstreams: RefCell::default(),
             records_dropped: Cell::new(0),
             turn: Cell::new(0),
         }
     }
 
+    /// The counters of the route with this name.
+    pub(crate) fn route(&self, name: &str) -> Rc<RouteMeter> {
+        let mut known = self.routes.borrow_mut();
+        let meter = known.entry(name.to_owned()).or_insert_with(|| {
+            Rc::new(RouteMeter {
+                name: name.to_owned(),
+                touched: Cell::new(false),
+                outcomes: [const { Cell::new(0) }; Outcome::COUNT],
+                classes: [const { Cell::new(0) }; 5],
+                seconds: self.shared.request_seconds.with_label_values(&[name]).local(),
+            })
+        });
+        Rc::clone(meter)
+    }
+
+    /// The counters of the upstream with this name.
+    pub(crate) fn upstream(&self, name: &str) -> Rc<UpstreamMeter> {
+        let mut known = self.upstreams.borrow_mut();
+        let meter = known.entry(name.to_owned()).or_insert_with(|| {
+            Rc::new(UpstreamMeter {
+                name: name.to_owned(),
+                open: Cell::new((0, 0)),
+                shown: Cell::new((0, 0)),
+                seconds: self.shared.upstream_seconds.with_label_values(&[name]).local(),
+                attempts: [const { Cell::new(0) }; Attempt::ALL.len()],
+            })
+        });
+        Rc::clone(meter)
+    }
+
     /// Counts one request, at its end.
-    pub(crate) fn request(&self, route: Option<usize>, outcome: Outcome, status: u16, ns: u64) {
-        let place = route.unwrap_or(self.routes.len() - 1);
-        let Some(meter) = self.routes.get(place) else { return };
+    pub(crate) fn request(&self, meter: &Rc<RouteMeter>, outcome: Outcome, status: u16, ns: u64) {
         bump(meter.outcomes.get(outcome.index()));
         bump(meter.classes.get(usize::from(status / 100).wrapping_sub(1)));
         meter.seconds.observe(seconds(ns));
         if !meter.touched.replace(true) {
-            self.touched.borrow_mut().push(place);
+            self.touched.borrow_mut().push(Rc::clone(meter));
         }
     }
 
@@ -339,38 +370,9 @@ impl Meters {
         self.decision.observe(seconds(ns));
     }
 
-    /// Counts one attempt to reach an upstream.
-    pub(crate) fn attempt(&self, upstream: usize, result: Attempt) {
-        if let Some(meter) = self.upstreams.get(upstream) {
-            bump(meter.attempts.get(result as usize));
-        }
-    }
-
-    /// Notes how long an upstream took for a response's head.
-    pub(crate) fn upstream_head(&self, upstream: usize, ns: u64) {
-        if let Some(meter) = self.upstreams.get(upstream) {
-            meter.seconds.observe(seconds(ns));
-        }
-    }
-
-    /// Renews this worker's share of an upstream's connections.
-    pub(crate) fn upstream_connections(&self, upstream: usize, idle: usize, active: usize) {
-        let Some(meter) = self.upstreams.get(upstream) else { return };
-        let (idle_before, active_before) = meter.open.replace((idle, active));
-        for (state, now, before) in [("idle", idle, idle_before), ("active", active, active_before)]
-        {
-            if now != before {
-                let labels = [meter.name.as_str(), state];
-                let gauge = self.shared.upstream_connections.with_label_values(&labels);
-                gauge.add(i64::try_from(now).unwrap_or(0) - i64::try_from(before).unwrap_or(0));
-            }
-        }
-    }
-
     /// Adds everything to the shared metrics and starts from zero.
     pub(crate) fn flush(&self) {
-        for place in self.touched.borrow_mut().drain(..) {
-            let Some(meter) = self.routes.get(place) else { continue };
+        for meter in self.touched.borrow_mut().drain(..) {
             meter.touched.set(false);
             for (cell, label) in meter.outcomes.iter().zip(Outcome::labels()) {
                 add(cell, &self.shared.requests, &[meter.name.as_str(), label]);
@@ -380,16 +382,31 @@ impl Meters {
             }
             meter.seconds.flush();
         }
-        for meter in &self.upstreams {
+        for meter in self.upstreams.borrow().values() {
             for (cell, (_, label)) in meter.attempts.iter().zip(Attempt::ALL) {
                 add(cell, &self.shared.upstream_attempts, &[meter.name.as_str(), label]);
             }
             meter.seconds.flush();
+            self.show_connections(meter);
         }
         self.decision.flush();
         let dropped = self.records_dropped.replace(0);
         if dropped > 0 {
             self.shared.records_dropped.with_label_values(&["records"]).inc_by(dropped);
+        }
+    }
+
+    /// Renews this worker's share of an upstream's connections.
+    fn show_connections(&self, meter: &UpstreamMeter) {
+        let (idle, active) = meter.open.replace((0, 0));
+        let (idle_before, active_before) = meter.shown.replace((idle, active));
+        for (state, now, before) in [("idle", idle, idle_before), ("active", active, active_before)]
+        {
+            if now != before {
+                let labels = [meter.name.as_str(), state];
+                let gauge = self.shared.upstream_connections.with_label_values(&labels);
+                gauge.add(i64::try_from(now).unwrap_or(0) - i64::try_from(before).unwrap_or(0));
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The settings, checked as a whole and compiled into what workers read: route table, header rules,
-//! prebuilt challenges, upstream addresses. Immutable while the gateway runs, except for addresses
-//! that a name resolves to. Touches no socket.
+//! prebuilt challenges, upstream addresses. Never changes, except for addresses that a name resolves
+//! to: a reload makes another plan. Touches no socket.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -24,8 +24,16 @@ use crate::settings::{
     UnknownResource, Upstream,
 };
 
+/// Descriptors that connections may not use up.
+const DESCRIPTOR_RESERVE: u64 = 64;
+
 /// What workers need of the settings.
 pub(crate) struct Plan {
+    /// Counts up with every reload.
+    pub(crate) generation: u64,
+    /// Open downstream connections of all workers.
+    pub(crate) connection_limit: usize,
+    pub(crate) drain: Duration,
     pub(crate) limits: Limits,
     pub(crate) phases: PhaseLimits,
     pub(crate) linger: Duration,
@@ -95,7 +103,7 @@ impl RoutePlan {
 }
 
 /// An upstream as its pools see it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct UpstreamPlan {
     pub(crate) name: String,
     pub(crate) addresses: Vec<AddressPlan>,
@@ -117,6 +125,13 @@ pub(crate) struct AddressPlan {
     pub(crate) host: String,
     /// The last good answer; renewed by the steward.
     pub(crate) resolved: ArcSwap<Vec<SocketAddr>>,
+}
+
+impl PartialEq for AddressPlan {
+    /// As configured.
+    fn eq(&self, other: &Self) -> bool {
+        self.host == other.host
+    }
 }
 
 impl UpstreamPlan {
@@ -147,6 +162,9 @@ impl Plan {
         match (table, headers.identity_names()) {
             (Some(table), Some(identity_names)) if faults.0.is_empty() => Ok((
                 Self {
+                    generation: 1,
+                    connection_limit: connection_limit(&settings.limits),
+                    drain: settings.timeouts.drain,
                     phases: PhaseLimits::new(&settings.timeouts),
                     linger: settings.timeouts.linger,
                     limits: settings.limits,
@@ -166,6 +184,27 @@ impl Plan {
             )),
             (Some(_) | None, _) => Err(faults.0),
         }
+    }
+
+    /// Makes this the successor of `old`: upstreams that did not change are the very same, and
+    /// names that were resolved before keep their addresses. The result is the other upstreams.
+    pub(crate) fn follow(&mut self, old: &Self) -> Vec<Arc<UpstreamPlan>> {
+        self.generation = old.generation + 1;
+        let mut fresh = Vec::new();
+        for upstream in &mut self.upstreams {
+            if let Some(same) = old.upstreams.iter().find(|known| known == &upstream) {
+                *upstream = Arc::clone(same);
+                continue;
+            }
+            let known = old.upstreams.iter().flat_map(|upstream| &upstream.addresses);
+            for address in &upstream.addresses {
+                if let Some(same) = known.clone().find(|known| known == &address) {
+                    address.resolved.store(same.resolved.load_full());
+                }
+            }
+            fresh.push(Arc::clone(upstream));
+        }
+        fresh
     }
 
     /// The route at this place.
@@ -547,4 +586,15 @@ fn spread(upstream: &Upstream) -> Vec<usize> {
         Some(chosen)
     });
     turns.collect()
+}
+
+/// The configured limit, or 80 % of the descriptors this process may still open.
+fn connection_limit(limits: &Limits) -> usize {
+    if limits.connections > 0 {
+        return limits.connections;
+    }
+    let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let free = allowed.unwrap_or(u64::MAX / 8).saturating_sub(DESCRIPTOR_RESERVE);
+    // Each request needs a connection on either side.
+    usize::try_from(free / 5 * 4 / 2).unwrap_or(usize::MAX).max(1)
 }

@@ -20,13 +20,17 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::body::UpstreamBody;
+use crate::metrics::UpstreamMeter;
 use crate::phase::nanos;
 use crate::plan::UpstreamPlan;
 
 /// Connections of one worker to one upstream.
 pub(crate) struct Pool {
     plan: Arc<UpstreamPlan>,
+    meter: Rc<UpstreamMeter>,
     addresses: Vec<AddressPool>,
+    /// Whether the configuration has gone on without it: nothing is kept any more.
+    closed: Cell<bool>,
     /// Place in the round-robin order.
     turn: Cell<usize>,
 }
@@ -61,11 +65,29 @@ const FULL_WAIT: Duration = Duration::from_millis(100);
 
 impl Pool {
     /// An empty pool.
-    pub(crate) fn new(plan: Arc<UpstreamPlan>) -> Self {
+    pub(crate) fn new(plan: Arc<UpstreamPlan>, meter: Rc<UpstreamMeter>) -> Self {
         let address =
             || AddressPool { idle: RefCell::default(), open: Cell::new(0), freed: Notify::new() };
         let addresses = plan.addresses.iter().map(|_| address()).collect();
-        Self { plan, addresses, turn: Cell::new(0) }
+        Self { plan, meter, addresses, closed: Cell::new(false), turn: Cell::new(0) }
+    }
+
+    /// Whether it is the pool of this very upstream.
+    pub(crate) fn serves(&self, upstream: &Arc<UpstreamPlan>) -> bool {
+        Arc::ptr_eq(&self.plan, upstream)
+    }
+
+    pub(crate) fn meter(&self) -> &UpstreamMeter {
+        &self.meter
+    }
+
+    /// Closes idle connections now and the others as soon as their exchange is over.
+    pub(crate) fn close(&self) {
+        self.closed.set(true);
+        for address in &self.addresses {
+            let idle = std::mem::take(&mut *address.idle.borrow_mut());
+            drop(idle);
+        }
     }
 
     pub(crate) fn plan(&self) -> &UpstreamPlan {
@@ -148,7 +170,7 @@ impl Pool {
         let pool = Rc::clone(&link.place.pool);
         let Some(address) = pool.addresses.get(link.place.address) else { return };
         let worn = link.served.get() >= pool.plan.requests_per_connection;
-        let room = address.idle.borrow().len() < pool.plan.idle;
+        let room = !pool.closed.get() && address.idle.borrow().len() < pool.plan.idle;
         if room && !worn && link.is_ready() {
             link.idle_since.set(now);
             address.idle.borrow_mut().push(link);
@@ -169,11 +191,11 @@ impl Pool {
         }
     }
 
-    /// Connections that wait for a request, and connections in use.
-    pub(crate) fn counts(&self) -> (usize, usize) {
+    /// Counts connections that wait for a request, and connections in use.
+    pub(crate) fn count(&self) {
         let idle: usize = self.addresses.iter().map(|pool| pool.idle.borrow().len()).sum();
         let open: usize = self.addresses.iter().map(|pool| pool.open.get()).sum();
-        (idle, open.saturating_sub(idle))
+        self.meter.connections(idle, open.saturating_sub(idle));
     }
 }
 

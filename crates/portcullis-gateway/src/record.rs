@@ -18,11 +18,14 @@ use crate::metrics::Meters;
 use crate::outcome::Outcome;
 use crate::phase::{Connection, Late};
 use crate::request_id::RequestId;
+use crate::setup::Setup;
 use crate::worker::Worker;
 
 /// What is known of one request. Dropping it closes it.
 pub(crate) struct Record {
     worker: Rc<Worker>,
+    /// The configuration this request is served with.
+    setup: Rc<Setup>,
     connection: Rc<Connection>,
     opened: Now,
     outcome: Outcome,
@@ -64,8 +67,11 @@ impl Record {
     /// Opens the record of the request that has just arrived on `connection`.
     pub(crate) fn open(worker: &Rc<Worker>, connection: &Rc<Connection>, now: Now) -> Self {
         worker.in_flight.set(worker.in_flight.get() + 1);
+        let setup = worker.setup();
+        let line = setup.plan.records.then(Box::default);
         Self {
             worker: Rc::clone(worker),
+            setup,
             connection: Rc::clone(connection),
             opened: now,
             outcome: Outcome::ClientGone,
@@ -77,12 +83,16 @@ impl Record {
             decision_ns: 0,
             upstream_ns: 0,
             sent: 0,
-            line: worker.plan.records.then(Box::default),
+            line,
         }
     }
 
     pub(crate) fn worker(&self) -> &Rc<Worker> {
         &self.worker
+    }
+
+    pub(crate) fn setup(&self) -> &Rc<Setup> {
+        &self.setup
     }
 
     pub(crate) fn connection(&self) -> &Rc<Connection> {
@@ -179,7 +189,9 @@ impl Record {
         let since = self.opened.mono.0.saturating_add(self.decision_ns);
         self.upstream_ns = now.mono.0.saturating_sub(since);
         self.upstream_status = status;
-        self.worker.meters.upstream_head(upstream, self.upstream_ns);
+        if let Some(meter) = self.setup.upstream_meter(upstream) {
+            meter.head(self.upstream_ns);
+        }
     }
 
     /// A response with this status goes out.
@@ -214,10 +226,10 @@ impl Record {
     }
 
     fn write_line(&self, line: &LineParts, total_ns: u64) {
-        let Some(listener) = self.worker.plan.listeners.get(self.connection.listener) else {
+        let Some(listener) = self.setup.plan.listeners.get(self.connection.listener) else {
             return;
         };
-        let route = self.route.and_then(|route| self.worker.plan.route(route as usize));
+        let route = self.route.and_then(|route| self.setup.plan.route(route as usize));
         let mut out = self.worker.records.begin();
         out.instant("at", self.opened.wall.0);
         out.text("request_id", self.id.as_str());
@@ -267,7 +279,7 @@ impl Record {
         }
         if self.attempts > 0
             && let Some(upstream) =
-                route.and_then(|route| self.worker.plan.upstreams.get(route.upstream))
+                route.and_then(|route| self.setup.plan.upstreams.get(route.upstream))
         {
             out.text("upstream", &upstream.name);
             out.number("attempts", u64::from(self.attempts));
@@ -294,10 +306,11 @@ impl Drop for Record {
         let now = worker.sample();
         let total_ns = now.mono.since(self.opened.mono);
         let route = self.route.map(|route| route as usize);
-        worker.meters.request(route, self.outcome, self.status, total_ns);
+        let meter = self.setup.route_meter(route);
+        worker.meters.request(meter, self.outcome, self.status, total_ns);
         if let Some(line) = &self.line {
             let always = matches!(self.outcome, Outcome::Denied(_) | Outcome::Cut);
-            if always || worker.request_ids.chance(worker.plan.sample_allowed) {
+            if always || worker.request_ids.chance(self.setup.plan.sample_allowed) {
                 self.write_line(line, total_ns);
                 worker.records.flush_if_full(&worker.meters);
             }
@@ -309,14 +322,14 @@ impl Drop for Record {
 pub(crate) struct Lines {
     buffer: std::cell::RefCell<String>,
     count: std::cell::Cell<u64>,
-    sink: Option<std::sync::mpsc::SyncSender<String>>,
+    sink: std::sync::mpsc::SyncSender<String>,
 }
 
 /// Size at which a buffer is sent off before the next tick.
 const BUFFER_FULL: usize = 32 * 1024;
 
 impl Lines {
-    pub(crate) fn new(sink: Option<std::sync::mpsc::SyncSender<String>>) -> Self {
+    pub(crate) fn new(sink: std::sync::mpsc::SyncSender<String>) -> Self {
         Self { buffer: Default::default(), count: std::cell::Cell::new(0), sink }
     }
 
@@ -335,10 +348,7 @@ impl Lines {
         }
         let next = String::with_capacity(buffer.capacity().min(BUFFER_FULL * 2));
         let full = std::mem::replace(&mut *buffer, next);
-        match &self.sink {
-            Some(sink) if sink.try_send(full).is_ok() => 0,
-            Some(_) | None => count,
-        }
+        if self.sink.try_send(full).is_ok() { 0 } else { count }
     }
 
     /// Sends everything off if enough has come together.
@@ -444,7 +454,7 @@ mod tests {
 
     fn line(write: impl FnOnce(&mut LineWriter<'_>)) -> String {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        let lines = Lines::new(Some(sender));
+        let lines = Lines::new(sender);
         let mut out = lines.begin();
         write(&mut out);
         out.end();
@@ -480,7 +490,7 @@ mod tests {
     #[test]
     fn a_full_queue_drops_lines_and_says_how_many() {
         let (sender, _receiver) = std::sync::mpsc::sync_channel(1);
-        let lines = Lines::new(Some(sender));
+        let lines = Lines::new(sender);
         lines.begin().end();
         assert_eq!(lines.flush(), 0);
         lines.begin().end();

@@ -26,6 +26,7 @@ use crate::plan::{AccessPlan, ListenerPlan, Plan, RoutePlan};
 use crate::record::Record;
 use crate::respond::{self, Denial, Manner};
 use crate::settings::OnStale;
+use crate::setup::Setup;
 use crate::shared::Published;
 use crate::upstream;
 use crate::worker::Worker;
@@ -70,11 +71,12 @@ pub(crate) fn decide(
     let now = worker.sample();
     connection.begin(now.mono);
     let mut record = Record::open(worker, connection, now);
+    let setup = Rc::clone(record.setup());
     let (mut parts, incoming) = request.into_parts();
     let manner = manner(&parts, &incoming);
     let hint = incoming.size_hint();
     let size = Size { least: hint.lower(), exact: hint.exact().is_some() };
-    let decided = admit(worker, connection, &mut parts, size, &mut record);
+    let decided = admit((worker, &setup), connection, &mut parts, size, &mut record);
     record.decided();
     match decided {
         Ok(route) => {
@@ -108,7 +110,7 @@ struct Size {
 
 /// Steps 3 to 11. On success the head has become the upstream's.
 fn admit<'w>(
-    worker: &'w Rc<Worker>,
+    (worker, setup): (&Rc<Worker>, &'w Setup),
     connection: &Connection,
     parts: &mut Parts,
     size: Size,
@@ -118,7 +120,7 @@ fn admit<'w>(
     let (uri, method) = (parts.uri.clone(), parts.method.clone());
     let host = forward::only_host(&parts.headers)?;
     let raw = raw_target(&uri);
-    let target = match read_target(&worker.plan, &method, &raw, host.as_ref()) {
+    let target = match read_target(&setup.plan, &method, &raw, host.as_ref()) {
         Ok(target) => target,
         Err(ending) => {
             record.asked(method.as_str(), "", "");
@@ -134,7 +136,8 @@ fn admit<'w>(
     {
         published.directory().anticipate(credential.as_bytes());
     }
-    let asking = Asking { worker, connection, directory: directory.as_deref(), method: &method };
+    let asking =
+        Asking { worker, setup, connection, directory: directory.as_deref(), method: &method };
     let mut removal = Removal::default();
     let decision = judge(&asking, &target, (parts, size), &mut removal, record)?;
 
@@ -143,7 +146,7 @@ fn admit<'w>(
     let same = matches!(raw, Cow::Borrowed(_)) && target.is_verbatim();
     let other_uri = decision.other_uri(same, &target)?;
     let writing = Writing {
-        names: &worker.plan.identity_names,
+        names: &setup.plan.identity_names,
         listener: decision.listener,
         connection,
         authority: target.host().authority(),
@@ -195,9 +198,10 @@ fn read_target<'r, 'p>(
     })
 }
 
-/// Who decides about what: one snapshot, one connection, one method.
+/// Who decides about what: one configuration, one snapshot, one connection, one method.
 struct Asking<'a, 'w> {
-    worker: &'w Rc<Worker>,
+    worker: &'a Rc<Worker>,
+    setup: &'w Setup,
     connection: &'a Connection,
     directory: Option<&'a Published>,
     method: &'a Method,
@@ -223,8 +227,8 @@ fn judge<'w, 'a, 't>(
     removal: &mut Removal,
     record: &mut Record,
 ) -> Result<Decision<'w, 'a, 't>, Ending<'w>> {
-    let Asking { worker, connection, directory: _, method } = *asking;
-    let plan = &*worker.plan;
+    let Asking { worker, setup, connection, directory: _, method } = *asking;
+    let plan = &*setup.plan;
     let listener = plan.listeners.get(connection.listener).ok_or(DenyReason::BadRequest)?;
 
     // 4: the route.
@@ -315,9 +319,9 @@ fn identify<'w, 'a>(
     mut places: Places<'_>,
     record: &mut Record,
 ) -> Result<Caller<'a>, Ending<'w>> {
-    let Asking { worker, connection: _, directory, method } = *asking;
+    let Asking { worker, setup, connection: _, directory, method } = *asking;
     let Wanted { route, resource, client } = *wanted;
-    let plan = &*worker.plan;
+    let plan = &*setup.plan;
     let denied = |reason| Ending::Denied(Denial::on(route, reason));
 
     let published = directory.ok_or_else(|| denied(DenyReason::NoState))?;
@@ -393,7 +397,8 @@ pub(crate) async fn relay(
     admission: Admission,
 ) -> Response<DownstreamBody> {
     let Admission { request, mut record, route, manner } = admission;
-    let plan = &*worker.plan;
+    let setup = Rc::clone(record.setup());
+    let plan = &*setup.plan;
     let Some(route) = plan.route(route) else {
         return respond::deny(record, &Denial::of(DenyReason::NoRoute), manner);
     };

@@ -1,4 +1,4 @@
-//! What a gateway is told at its start: plain values with the defaults of the specification. Reads
+//! What a gateway is told at its start and at a reload: plain values with the defaults of the specification. Reads
 //! no file and no environment; whoever builds it has done that.
 
 use std::fmt;
@@ -453,6 +453,16 @@ pub enum Records {
     Off,
     /// `"stdout"`: standard output.
     Stdout,
+}
+
+impl fmt::Display for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Off => f.write_str("off"),
+            Self::Stdout => f.write_str("standard output"),
+        }
+    }
 }
 
 /// One thing that is wrong with a configuration.

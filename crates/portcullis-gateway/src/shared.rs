@@ -10,10 +10,13 @@ use bytes::Bytes;
 use portcullis_core::directory::Directory;
 use portcullis_core::feed::Position;
 use portcullis_core::time::{Clock, MonoNs};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use crate::plan::Plan;
+use crate::reload::Order;
+use crate::sink::Out;
 use crate::status::{FeedStatus, KindCount};
 
 /// Shared by workers, the steward and handles.
@@ -21,7 +24,14 @@ pub(crate) struct Shared {
     pub(crate) gateway: String,
     /// Random name of this run.
     pub(crate) boot: String,
-    pub(crate) plan: Arc<Plan>,
+    /// The configuration in force. Written by the steward.
+    pub(crate) plan: ArcSwap<Plan>,
+    /// The generation of the plan that each worker serves with. Written by that worker.
+    pub(crate) taken: Vec<AtomicU64>,
+    /// To the steward: another configuration.
+    pub(crate) reloads: mpsc::Sender<Order>,
+    /// To the sink: where access records go from now on.
+    pub(crate) sinks: std::sync::mpsc::Sender<Out>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
     /// What requests are decided from; `None` before the first snapshot. Written by the steward.
@@ -46,9 +56,7 @@ pub(crate) struct Shared {
     pub(crate) in_flight: Vec<AtomicU64>,
     /// Open downstream connections of all workers.
     pub(crate) connections: AtomicUsize,
-    pub(crate) connection_limit: usize,
     pub(crate) sources: SourceCounts,
-    pub(crate) drain_timeout_ns: u64,
 }
 
 /// A directory with what is derived from it once per swap.
@@ -82,6 +90,18 @@ impl Shared {
     pub(crate) fn staleness_ns(&self, now: MonoNs) -> Option<u64> {
         let contact = self.contact.load(Ordering::Relaxed);
         (self.tracks_staleness && contact > 0).then(|| now.since(MonoNs(contact)))
+    }
+
+    /// Notes that a worker serves with the plan of this generation.
+    pub(crate) fn took(&self, worker: usize, generation: u64) {
+        if let Some(taken) = self.taken.get(worker) {
+            taken.store(generation, Ordering::Release);
+        }
+    }
+
+    /// Whether every worker serves with the plan of this generation.
+    pub(crate) fn all_took(&self, generation: u64) -> bool {
+        self.taken.iter().all(|taken| taken.load(Ordering::Acquire) >= generation)
     }
 
     pub(crate) fn is_draining(&self) -> bool {

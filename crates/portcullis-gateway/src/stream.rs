@@ -66,7 +66,7 @@ impl AsyncRead for DownstreamStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.connection.head_overrun(self.worker.plan.limits.head_bytes) {
+        if self.connection.head_overrun(self.worker.setup().plan.limits.head_bytes) {
             self.connection.refuse(DenyReason::HeadTooLarge);
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }

@@ -2,7 +2,9 @@
 //! new view with one swap, acknowledges. Whatever goes wrong, the last good state keeps serving.
 //! Old views are freed here and never on a worker.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -45,18 +47,39 @@ pub(crate) struct Subscription {
     pub(crate) origin: Origin,
     pub(crate) cluster: Option<String>,
     pub(crate) verify_key: Option<VerifyingKey>,
-    pub(crate) fence_ms: Option<u64>,
+}
+
+/// The place of the ledger on the steward's thread: the subscriber changes it, a reload interns in
+/// it what routes require. Empty only while a snapshot is being loaded on another thread.
+#[derive(Clone)]
+pub(crate) struct LedgerSlot(Rc<RefCell<Option<Ledger>>>);
+
+impl LedgerSlot {
+    pub(crate) fn new(ledger: Ledger) -> Self {
+        Self(Rc::new(RefCell::new(Some(ledger))))
+    }
+
+    /// What `work` makes of the ledger; `None` if it is away.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Ledger) -> T) -> Option<T> {
+        self.0.borrow_mut().as_mut().map(work)
+    }
+
+    fn take(&self) -> Option<Ledger> {
+        self.0.borrow_mut().take()
+    }
+
+    fn put(&self, ledger: Ledger) {
+        self.0.borrow_mut().replace(ledger);
+    }
 }
 
 /// The feed's one reader and the directory's one writer.
 pub(crate) struct Subscriber {
     shared: Arc<Shared>,
     entropy: Arc<dyn Entropy>,
-    /// `None` only while a snapshot is being loaded on another thread.
-    ledger: Option<Ledger>,
+    ledger: LedgerSlot,
     cluster: Option<String>,
     verify_key: Option<VerifyingKey>,
-    fence_ms: Option<u64>,
     /// Views that a worker may still be reading.
     retired: Vec<Arc<Published>>,
     status: FeedStatus,
@@ -104,7 +127,7 @@ impl Subscriber {
     pub(crate) fn new(
         shared: Arc<Shared>,
         entropy: Arc<dyn Entropy>,
-        ledger: Ledger,
+        ledger: LedgerSlot,
         subscription: &Subscription,
     ) -> Self {
         let mode = match subscription.origin {
@@ -114,10 +137,9 @@ impl Subscriber {
         Self {
             shared,
             entropy,
-            ledger: Some(ledger),
+            ledger,
             cluster: subscription.cluster.clone(),
             verify_key: subscription.verify_key,
-            fence_ms: subscription.fence_ms,
             retired: Vec::new(),
             status: FeedStatus { mode, ..FeedStatus::default() },
             acks: watch::channel(Bytes::new()).0,
@@ -228,9 +250,9 @@ impl Subscriber {
 
     /// Loads a whole snapshot off this thread and publishes it. Whether it was.
     async fn load(&mut self, snapshot: Snapshot) -> bool {
-        let Some(ledger) = &self.ledger else { return false };
-        if self.is_loaded() && snapshot.position < ledger.position() {
-            let (theirs, ours) = (snapshot.position, ledger.position());
+        let Some(ours) = self.ledger.with(|ledger| ledger.position()) else { return false };
+        if self.is_loaded() && snapshot.position < ours {
+            let theirs = snapshot.position;
             self.alarm("behind", format!("the snapshot is at {theirs}, this gateway at {ours}"));
             return false;
         }
@@ -249,7 +271,7 @@ impl Subscriber {
                 return false;
             }
         };
-        self.ledger = Some(ledger);
+        self.ledger.put(ledger);
         match outcome {
             Ok(outcome) => {
                 let changes = &self.shared.metrics.feed_changes;
@@ -274,8 +296,10 @@ impl Subscriber {
 
     /// Follows the stream of changes until it ends.
     async fn changes(&mut self, client: &FeedClient) -> Round {
-        let Some(ledger) = &self.ledger else { return Round::After(SLOWEST_HEARTBEAT) };
-        let mut lines = match client.changes(ledger.position()).await {
+        let Some(here) = self.ledger.with(|ledger| ledger.position()) else {
+            return Round::After(SLOWEST_HEARTBEAT);
+        };
+        let mut lines = match client.changes(here).await {
             Ok(lines) => lines,
             Err(fault) => return self.call_failed(&fault),
         };
@@ -323,20 +347,21 @@ impl Subscriber {
             let changes = &self.shared.metrics.feed_changes;
             changes.with_label_values(&[kind, result]).inc_by(count as u64);
         };
-        let ledger = self.ledger.as_mut()?;
-        match ledger.fit(txn.position) {
+        let (fit, here) =
+            self.ledger.with(|ledger| (ledger.fit(txn.position), ledger.position()))?;
+        match fit {
             Fit::Duplicate => {
                 count("txn", "duplicate", 1);
                 return None;
             }
             Fit::Gap => {
-                let what = format!("{} came after {}", txn.position, ledger.position());
+                let what = format!("{} came after {here}", txn.position);
                 return Some(self.gap(&what));
             }
             Fit::Next => {}
         }
         let began = self.shared.clock.now();
-        let outcome = ledger.apply(txn);
+        let outcome = self.ledger.with(|ledger| ledger.apply(txn))?;
         for change in &txn.changes {
             let is = |kind, id: &str| kind == change.kind() && id == change.id();
             let refused = outcome.refused.iter().any(|refused| is(refused.kind, &refused.id));
@@ -365,8 +390,7 @@ impl Subscriber {
     }
 
     fn take_heartbeat(&mut self, beat: &Heartbeat) -> Option<Round> {
-        let ledger = self.ledger.as_ref()?;
-        let here = ledger.position();
+        let (here, digest) = self.ledger.with(|ledger| (ledger.position(), ledger.digest()))?;
         if beat.position > here {
             let what = format!("the feed is at {}, this gateway at {here}", beat.position);
             return Some(self.gap(&what));
@@ -375,7 +399,7 @@ impl Subscriber {
             // Behind us: neither news nor a sign of contact.
             return None;
         }
-        if beat.digest != ledger.digest() {
+        if beat.digest != digest {
             self.alarm("digest", format!("the state at {here} differs from the control plane's"));
             return Some(Round::Resync(Resync::Digest));
         }
@@ -469,8 +493,8 @@ impl Subscriber {
 
     /// One transaction, one swap. Whoever reads from now on reads the new view.
     fn publish(&mut self) {
-        let Some(ledger) = &self.ledger else { return };
-        let published = Arc::new(Published::new(ledger.view()));
+        let Some(view) = self.ledger.with(|ledger| ledger.view()) else { return };
+        let published = Arc::new(Published::new(view));
         let old = self.shared.directory.swap(Some(published));
         self.retired.extend(old);
         self.bury();
@@ -534,11 +558,12 @@ impl Subscriber {
     fn show(&mut self) {
         let metrics = &self.shared.metrics;
         metrics.feed_connected.set(i64::from(self.status.connected));
-        if let Some(ledger) = &self.ledger {
-            let (position, counts) = (ledger.position(), ledger.counts());
+        let known =
+            self.ledger.with(|ledger| (ledger.position(), ledger.counts(), ledger.digest()));
+        if let Some((position, counts, digest)) = known {
             self.status.epoch = position.epoch;
             self.status.seq = position.seq;
-            self.status.digest = ledger.digest().to_string();
+            self.status.digest = digest.to_string();
             let shown = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
             metrics.feed_epoch.set(shown(position.epoch));
             metrics.feed_seq.set(shown(position.seq));
@@ -560,18 +585,18 @@ impl Subscriber {
 
     /// Offers the newest state to whoever acknowledges; an older one that was not sent is dropped.
     fn acknowledge(&self) {
-        let Some(ledger) = &self.ledger else { return };
-        let position = ledger.position();
+        let known = self.ledger.with(|ledger| (ledger.position(), ledger.digest()));
+        let Some((position, digest)) = known else { return };
         let ack = serde_json::json!({
             "gateway": self.shared.gateway,
             "boot": self.shared.boot,
             "epoch": position.epoch,
             "applied": position.seq,
-            "digest": ledger.digest().to_string(),
+            "digest": digest.to_string(),
             "refused": self.status.refused,
             "held": self.status.held,
             "rehash": [],
-            "fence_ms": self.fence_ms,
+            "fence_ms": self.shared.plan.load().fence_ms(),
         });
         self.acks.send_replace(Bytes::from(ack.to_string()));
     }

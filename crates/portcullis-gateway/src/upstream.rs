@@ -34,7 +34,8 @@ pub(crate) async fn send(
     mut request: Request<UpstreamBody>,
     record: &mut Record,
 ) -> Result<Answered, DenyReason> {
-    let pool = worker.pools.get(upstream).ok_or(DenyReason::NoHealthyUpstream)?;
+    let setup = Rc::clone(record.setup());
+    let pool = setup.pool(upstream).ok_or(DenyReason::NoHealthyUpstream)?;
     let mut retries_left = pool.plan().retries;
     let mut fresh_only = false;
     loop {
@@ -51,7 +52,7 @@ pub(crate) async fn send(
                 Err(unlinked) => {
                     let (attempt, reason, again) = judge(&unlinked);
                     tracing::debug!(upstream = %pool.plan().name, %unlinked, "no connection");
-                    worker.meters.attempt(upstream, attempt);
+                    pool.meter().attempt(attempt);
                     if !again || retries_left == 0 {
                         return Err(reason);
                     }
@@ -66,11 +67,11 @@ pub(crate) async fn send(
         }
         match exchange(worker, connection, &link, request).await {
             Ok(response) => {
-                worker.meters.attempt(upstream, Attempt::Ok);
+                pool.meter().attempt(Attempt::Ok);
                 return Ok((response, link));
             }
             Err(Broken::Late) => {
-                worker.meters.attempt(upstream, Attempt::Timeout);
+                pool.meter().attempt(Attempt::Timeout);
                 return Err(DenyReason::UpstreamTimeout);
             }
             Err(Broken::Off { unsent }) => {
@@ -79,7 +80,7 @@ pub(crate) async fn send(
                 }
                 let died_idle = link.is_used() && !link.has_answered();
                 let attempt = if died_idle { Attempt::ReusedDead } else { Attempt::Protocol };
-                worker.meters.attempt(upstream, attempt);
+                pool.meter().attempt(attempt);
                 let again = match unsent {
                     Some(unsent) => Some(*unsent),
                     None if repeatable => rebuild(&link.sent()),

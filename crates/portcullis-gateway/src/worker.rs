@@ -2,7 +2,7 @@
 //! and one ticker that holds every deadline. Shares nothing with other workers that is written on
 //! the success path.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -11,8 +11,6 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioTimer;
 use portcullis_core::entropy::{Entropy, EntropyFailure};
 use portcullis_core::time::{MonoNs, Now};
 use tokio::task::spawn_local;
@@ -20,10 +18,10 @@ use tokio::task::spawn_local;
 use crate::connection;
 use crate::metrics::{Meters, seconds};
 use crate::phase::{Connections, nanos};
-use crate::plan::{Plan, RoutePlan, UpstreamPlan};
 use crate::pool::Pool;
 use crate::record::Lines;
 use crate::request_id::RequestIds;
+use crate::setup::Setup;
 use crate::shared::Shared;
 use crate::text::Texts;
 
@@ -34,7 +32,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// What one worker's tasks share. Never leaves its thread.
 pub(crate) struct Worker {
-    pub(crate) plan: Arc<Plan>,
+    /// The configuration in force. Requests and connections keep the one they began with.
+    setup: RefCell<Rc<Setup>>,
     pub(crate) shared: Arc<Shared>,
     /// The clock as of the last sample that anybody took: at most one tick old.
     pub(crate) coarse: Cell<MonoNs>,
@@ -42,11 +41,11 @@ pub(crate) struct Worker {
     pub(crate) texts: Texts,
     pub(crate) meters: Meters,
     pub(crate) records: Lines,
-    pub(crate) pools: Vec<Rc<Pool>>,
+    /// Pools of earlier configurations that still have a connection in use.
+    retired: RefCell<Vec<Rc<Pool>>>,
     pub(crate) connections: Connections,
     /// Requests whose record is open.
     pub(crate) in_flight: Cell<usize>,
-    pub(crate) http: http1::Builder,
     index: usize,
 }
 
@@ -55,7 +54,7 @@ pub(crate) struct Seed {
     pub(crate) index: usize,
     pub(crate) shared: Arc<Shared>,
     pub(crate) request_ids: RequestIds,
-    pub(crate) records: Option<SyncSender<String>>,
+    pub(crate) records: SyncSender<String>,
     pub(crate) listeners: Vec<TcpListener>,
 }
 
@@ -69,7 +68,7 @@ impl Seed {
         index: usize,
         shared: &Arc<Shared>,
         entropy: &dyn Entropy,
-        records: Option<SyncSender<String>>,
+        records: SyncSender<String>,
         listeners: Vec<TcpListener>,
     ) -> Result<Self, EntropyFailure> {
         let request_ids = RequestIds::new(entropy)?;
@@ -94,21 +93,19 @@ impl Seed {
     /// The worker itself, on the thread it stays on.
     pub(crate) fn grow(self) -> (Rc<Worker>, Vec<TcpListener>) {
         let Self { index, shared, request_ids, records, listeners } = self;
+        let meters = Meters::new(shared.metrics.clone());
+        let setup = Setup::new(shared.plan.load_full(), &meters, None);
+        shared.took(index, setup.plan.generation);
         let worker = Rc::new(Worker {
+            setup: RefCell::new(Rc::new(setup)),
             coarse: Cell::new(shared.clock.now().mono),
-            plan: Arc::clone(&shared.plan),
             request_ids,
             texts: Texts::default(),
-            meters: Meters::new(
-                shared.metrics.clone(),
-                shared.plan.routes().iter().map(|route: &RoutePlan| route.name.as_str()),
-                shared.plan.upstreams.iter().map(|upstream| upstream.name.as_str()),
-            ),
+            meters,
             records: Lines::new(records),
-            pools: shared.plan.upstreams.iter().map(pool).collect(),
+            retired: RefCell::default(),
             connections: Connections::default(),
             in_flight: Cell::new(0),
-            http: http_builder(&shared.plan),
             index,
             shared,
         });
@@ -116,24 +113,12 @@ impl Seed {
     }
 }
 
-fn pool(plan: &Arc<UpstreamPlan>) -> Rc<Pool> {
-    Rc::new(Pool::new(Arc::clone(plan)))
-}
-
-/// hyper's own limits, as a second wall behind ours.
-fn http_builder(plan: &Plan) -> http1::Builder {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        // The ticker holds the head's deadline; a timer per request would cost more than it.
-        .header_read_timeout(None)
-        .max_buf_size(64 * 1024)
-        .max_header_size(plan.limits.head_bytes)
-        .half_close(false)
-        .pipeline_flush(false);
-    http
-}
-
 impl Worker {
+    /// The configuration in force.
+    pub(crate) fn setup(&self) -> Rc<Setup> {
+        Rc::clone(&self.setup.borrow())
+    }
+
     /// One clock sample; also renews the coarse time.
     pub(crate) fn sample(&self) -> Now {
         let now = self.shared.clock.now();
@@ -182,17 +167,19 @@ impl Worker {
     }
 
     fn open(self: &Rc<Self>, index: usize, socket: tokio::net::TcpStream, peer: SocketAddr) {
-        let Some(listener) = self.plan.listeners.get(index) else { return };
+        let setup = self.setup();
+        let plan = &setup.plan;
+        let Some(listener) = plan.listeners.get(index) else { return };
         let shared = &self.shared;
         let count = |result: &str| {
             let labels = [listener.name.as_str(), result];
             shared.metrics.connections_total.with_label_values(&labels).inc();
         };
-        if shared.connections.load(Ordering::Relaxed) >= shared.connection_limit {
+        if shared.connections.load(Ordering::Relaxed) >= plan.connection_limit {
             return count("shed");
         }
         let exempt = listener.trusts(peer.ip());
-        if !exempt && !shared.sources.enter(peer.ip(), self.plan.limits.connections_per_source) {
+        if !exempt && !shared.sources.enter(peer.ip(), plan.limits.connections_per_source) {
             return count("source_cap");
         }
         count("accepted");
@@ -209,24 +196,44 @@ impl Worker {
             let stall = now.since(last).saturating_sub(nanos(TICK));
             self.shared.metrics.worker_stall_seconds.observe(seconds(stall));
             last = now;
-            self.connections.tick(now, &self.plan.phases);
-            self.pools.iter().for_each(|pool| pool.tick(now));
+            self.take_over();
+            let setup = self.setup();
+            self.connections.tick(now, &setup.plan.phases);
+            setup.pools().for_each(|pool| pool.tick(now));
             self.hand_over();
             self.shared.ticked(self.index, now);
         }
+    }
+
+    /// Takes over the newest configuration. Pools whose upstream did not change live on in it; the
+    /// others serve the requests they have and take no new ones.
+    fn take_over(&self) {
+        let newest = self.shared.plan.load();
+        let old = self.setup();
+        if Arc::ptr_eq(&newest, &old.plan) {
+            return;
+        }
+        let fresh = Setup::new(Arc::clone(&newest), &self.meters, Some(&old));
+        let dropped = old.pools().filter(|pool| !fresh.pools().any(|kept| Rc::ptr_eq(kept, pool)));
+        for pool in dropped {
+            pool.close();
+            self.retired.borrow_mut().push(Rc::clone(pool));
+        }
+        self.setup.replace(Rc::new(fresh));
+        self.shared.took(self.index, newest.generation);
     }
 
     /// Hands counters and records over to those who publish them.
     fn hand_over(&self) {
         let dropped = self.records.flush();
         self.meters.records_dropped.set(self.meters.records_dropped.get() + dropped);
+        // A pool that nobody else holds has no connection either.
+        self.retired.borrow_mut().retain(|pool| Rc::strong_count(pool) > 1);
+        self.setup.borrow().pools().for_each(|pool| pool.count());
+        self.retired.borrow().iter().for_each(|pool| pool.count());
         self.meters.flush();
         if let Some(in_flight) = self.shared.in_flight.get(self.index) {
             in_flight.store(self.in_flight.get() as u64, Ordering::Relaxed);
-        }
-        for (place, pool) in self.pools.iter().enumerate() {
-            let (idle, active) = pool.counts();
-            self.meters.upstream_connections(place, idle, active);
         }
     }
 }

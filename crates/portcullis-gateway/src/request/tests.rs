@@ -53,6 +53,15 @@ impl Bench {
         Self { worker, connection, key }
     }
 
+    fn admit<'s>(
+        &self,
+        setup: &'s Setup,
+        parts: &mut Parts,
+        record: &mut Record,
+    ) -> Result<&'s RoutePlan, Ending<'s>> {
+        admit((&self.worker, setup), &self.connection, parts, NO_BODY, record)
+    }
+
     fn parts(&self) -> Parts {
         let request = Request::builder()
             .uri(Uri::from_static("/v1/things/7?full=1"))
@@ -74,16 +83,18 @@ fn a_decision_allocates_nothing() {
     let mut parts = bench.parts();
     let (uri, method) = (parts.uri.clone(), parts.method.clone());
     let host = forward::only_host(&parts.headers).unwrap_or_default();
+    let setup = bench.worker.setup();
 
     let mut allowed = false;
     let counted = allocation_counter::measure(|| {
         let raw = raw_target(&uri);
-        let Ok(target) = read_target(&bench.worker.plan, &method, &raw, host.as_ref()) else {
+        let Ok(target) = read_target(&setup.plan, &method, &raw, host.as_ref()) else {
             return;
         };
         let directory = bench.worker.shared.directory.load();
         let asking = Asking {
             worker: &bench.worker,
+            setup: &setup,
             connection: &bench.connection,
             directory: directory.as_deref(),
             method: &method,
@@ -99,9 +110,10 @@ fn a_decision_allocates_nothing() {
 #[test]
 fn on_a_connection_that_is_kept_only_the_head_itself_grows() {
     let bench = Bench::new(|_| {});
+    let setup = bench.worker.setup();
     let admit_once = |parts: &mut Parts| {
         let mut record = Record::open(&bench.worker, &bench.connection, bench.worker.sample());
-        let admitted = admit(&bench.worker, &bench.connection, parts, NO_BODY, &mut record);
+        let admitted = bench.admit(&setup, parts, &mut record);
         admitted.is_ok()
     };
     let (mut first, mut second) = (bench.parts(), bench.parts());
@@ -118,8 +130,8 @@ fn on_a_connection_that_is_kept_only_the_head_itself_grows() {
 fn an_empty_configuration_denies_everything() {
     let bench = Bench::new(|settings| settings.routes.clear());
     let mut record = Record::open(&bench.worker, &bench.connection, bench.worker.sample());
-    let mut parts = bench.parts();
-    let refused = admit(&bench.worker, &bench.connection, &mut parts, NO_BODY, &mut record);
+    let (mut parts, setup) = (bench.parts(), bench.worker.setup());
+    let refused = bench.admit(&setup, &mut parts, &mut record);
     let Err(Ending::Denied(denial)) = refused else { panic!("passed") };
     assert_eq!(denial.reason, DenyReason::NoRoute);
     assert!(parts.headers.contains_key(AUTHORIZATION), "no credential is looked at");
@@ -130,7 +142,8 @@ fn the_own_limit_comes_after_the_decision() {
     let bench = Bench::new(|settings| settings.limits.in_flight_per_worker = 1);
     let _other = Record::open(&bench.worker, &bench.connection, bench.worker.sample());
     let mut record = Record::open(&bench.worker, &bench.connection, bench.worker.sample());
-    let refused = admit(&bench.worker, &bench.connection, &mut bench.parts(), NO_BODY, &mut record);
+    let (mut parts, setup) = (bench.parts(), bench.worker.setup());
+    let refused = bench.admit(&setup, &mut parts, &mut record);
     let Err(Ending::Denied(denial)) = refused else { panic!("passed") };
     assert_eq!(denial.reason, DenyReason::Overloaded);
 }
@@ -145,7 +158,8 @@ fn a_public_route_looks_at_no_credential_and_passes_no_identity() {
     let mut record = Record::open(&bench.worker, &bench.connection, bench.worker.sample());
     let mut parts = bench.parts();
     parts.headers.insert("x-auth-org", HeaderValue::from_static("evil"));
-    let admitted = admit(&bench.worker, &bench.connection, &mut parts, NO_BODY, &mut record);
+    let setup = bench.worker.setup();
+    let admitted = bench.admit(&setup, &mut parts, &mut record);
     assert!(admitted.is_ok());
     assert_eq!(parts.headers.get("x-auth-method").unwrap(), "none");
     assert!(!parts.headers.contains_key("x-auth-org"));

@@ -3,6 +3,7 @@
 
 mod forwarding;
 mod refusals;
+mod reloads;
 mod upstreams;
 
 use std::io::{Read, Write};
@@ -212,6 +213,20 @@ impl Stage {
         };
         self.wait(name, || value() > 0);
         value()
+    }
+}
+
+impl Stage {
+    /// The sum of a gauge's series with this label value.
+    pub(crate) fn gauge(&self, name: &str, label: &str) -> i64 {
+        let families = self.registry.gather();
+        let name = format!("portcullis_{name}");
+        let family = families.iter().find(|family| family.name() == name);
+        let metrics = family.map(|family| family.get_metric()).unwrap_or_default();
+        let named = metrics
+            .iter()
+            .filter(|metric| metric.get_label().iter().any(|pair| pair.value() == label));
+        named.map(|metric| metric.get_gauge().get_value() as i64).sum()
     }
 }
 
