@@ -35,7 +35,16 @@ pub(crate) struct Member {
     pub(crate) org: OrganizationRow,
     pub(crate) key_id: String,
     pub(crate) generation: i64,
+    /// Whether the key narrows what its owner may do.
+    pub(crate) restricted: bool,
     pub(crate) access: Access,
+}
+
+impl Member {
+    /// Whether this is the user, with all that they may do.
+    pub(crate) fn is_user(&self, id: &str) -> bool {
+        self.kind == "user" && self.id == id && !self.restricted
+    }
 }
 
 impl Caller {
@@ -149,6 +158,7 @@ pub(crate) async fn verify(
         org,
         key_id: key.id,
         generation: key.generation,
+        restricted: key.restriction.is_some(),
         access,
     }))))
 }
@@ -223,8 +233,7 @@ pub(crate) async fn find_owner(
         let row = users::find(conn, &key.org_id, &key.owner_id)
             .await?
             .ok_or(StoreError::Broken("owner of a key"))?;
-        let active = row.state == "active";
-        let state = if active { AccountState::Active } else { AccountState::Deleted };
+        let state = if row.is_active() { AccountState::Active } else { AccountState::Deleted };
         return Ok(Owner { kind: "user", name: row.username, state });
     }
     let row = accounts::find(conn, &key.org_id, &key.owner_id)

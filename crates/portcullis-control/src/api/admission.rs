@@ -35,19 +35,26 @@ pub(crate) struct Need {
     pub(crate) at: At,
     /// Whether the plan must include service accounts.
     pub(crate) entitlement: bool,
+    /// Whether the user of the path needs no permission.
+    pub(crate) or_self: bool,
 }
 
 impl Need {
     pub(crate) const fn root(action: &'static str, permission: &'static str) -> Need {
-        Need { action, permission, at: At::Root, entitlement: false }
+        Need { action, permission, at: At::Root, entitlement: false, or_self: false }
     }
 
     pub(crate) const fn somewhere(action: &'static str, permission: &'static str) -> Need {
-        Need { action, permission, at: At::Somewhere, entitlement: false }
+        Need { action, permission, at: At::Somewhere, entitlement: false, or_self: false }
     }
 
     pub(crate) const fn entitled(self) -> Need {
         Need { entitlement: true, ..self }
+    }
+
+    /// Something of a user: theirs to do as well, and nothing of a service account.
+    pub(crate) const fn or_self(self) -> Need {
+        Need { entitlement: false, or_self: true, ..self }
     }
 }
 
@@ -83,7 +90,7 @@ impl Identified {
             return Err(Problem::new(Code::EntitlementRequired, detail));
         }
         self.remember_denial(need, Some(&org));
-        check(member, need)?;
+        check(member, need, &self.call)?;
         Ok(self.admitted(need, Some(org)))
     }
 
@@ -102,7 +109,7 @@ impl Identified {
     pub(crate) fn own_member_or_operator(self, need: Need) -> Result<Admitted, Problem> {
         self.remember_denial(need, None);
         if let Caller::Member(member) = &self.caller {
-            check(member, need)?;
+            check(member, need, &self.call)?;
         }
         Ok(self.admitted(need, None))
     }
@@ -124,7 +131,7 @@ impl Identified {
             (None, Caller::Operator { .. }) => INSTALLATION.to_owned(),
         };
         let kind = need.action.split('.').next().unwrap_or_default();
-        let names = ["key", "sa", "resource", "binding", "gateway", "org"];
+        let names = ["key", "sa", "user", "resource", "binding", "gateway", "org"];
         let id = names.iter().map(|name| self.call.param(name)).find(|id| !id.is_empty());
         let _ = self.call.framed.denial.set(Denial {
             org_id,
@@ -136,7 +143,10 @@ impl Identified {
     }
 }
 
-fn check(member: &Member, need: Need) -> Result<(), Problem> {
+fn check(member: &Member, need: Need, call: &Call) -> Result<(), Problem> {
+    if need.or_self && member.is_user(call.param("user")) {
+        return Ok(());
+    }
     let permission = permission(need.permission);
     let granted = match need.at {
         At::Root => member.access.permits(&permission, &member.org.root_resource_id),
@@ -185,7 +195,7 @@ impl Admitted {
         let org = match (&self.org, &caller) {
             (None, _) => None,
             (Some(_), Caller::Member(member)) => {
-                check(member, self.need)?;
+                check(member, self.need, &self.call)?;
                 Some(member.org.clone())
             }
             (Some(org), Caller::Operator { .. }) => {

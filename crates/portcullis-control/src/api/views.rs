@@ -51,7 +51,20 @@ pub(crate) fn resource(row: &ResourceRow, above: &[ResourceRow]) -> Value {
     })
 }
 
+/// A removed user is a tombstone: the name, and who removed it when.
 pub(crate) fn user(row: &UserRow) -> Value {
+    if !row.is_active() {
+        return json!({
+            "id": row.id,
+            "org_id": row.org_id,
+            "username": row.username,
+            "state": row.state,
+            "seat": false,
+            "removed_at": row.removed_ms.map(Stamp::of_column),
+            "removed_by": row.removed_by.as_deref().map(Author::of_column),
+            "version": row.version,
+        });
+    }
     json!({
         "id": row.id,
         "org_id": row.org_id,

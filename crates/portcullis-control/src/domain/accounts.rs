@@ -7,7 +7,7 @@ use portcullis_core::key::PlainKey;
 use serde_json::Value;
 
 use super::bindings::{Change, NewBinding, Subject};
-use super::keys;
+use super::keys::{self, KeyOwner};
 use super::secrets::NewKey;
 use super::{Code, Problem, new_id, records};
 use crate::api::problem::FieldCode;
@@ -82,7 +82,10 @@ pub(crate) async fn create(work: &mut Work, wanted: NewAccount) -> Result<Create
     let warnings = std::mem::take(&mut change.warnings);
     change.finish(work).await?;
     let key = match wanted.key {
-        Some(key) => Some(keys::create(work, &row, key, "create_key.").await?),
+        Some(key) => {
+            let owner = KeyOwner::account(&row)?;
+            Some(keys::create(work, &owner, key, "create_key.").await?)
+        }
         None => None,
     };
     Ok(CreatedAccount { row, bindings: bound, key, warnings })

@@ -27,6 +27,10 @@ impl Subject {
         Subject { kind: "service_account".to_owned(), id: id.to_owned() }
     }
 
+    pub(crate) fn user(id: &str) -> Subject {
+        Subject { kind: "user".to_owned(), id: id.to_owned() }
+    }
+
     pub(crate) fn of(row: &BindingRow) -> Subject {
         Subject { kind: row.subject_kind.clone(), id: row.subject_id.clone() }
     }
@@ -213,8 +217,11 @@ pub(crate) async fn check_subject(
     let org_id = work.org()?.id.clone();
     if subject.kind == "user" {
         let row = users::find(work.unit.conn(), &org_id, &subject.id).await?;
-        let active = row.is_some_and(|row| row.state == "active");
-        return if active { Ok(()) } else { Err(unknown_reference(field)) };
+        return if row.is_some_and(|row| row.is_active()) {
+            Ok(())
+        } else {
+            Err(unknown_reference(field))
+        };
     }
     let row = accounts::find(work.unit.conn(), &org_id, &subject.id).await?;
     let row = row.ok_or_else(|| unknown_reference(field))?;

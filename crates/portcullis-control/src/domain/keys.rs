@@ -19,12 +19,40 @@ use crate::policy::{KeyOp, OrgPolicy, RotateExpiry};
 use crate::resolve::{Access, Restriction};
 use crate::store::accounts::AccountRow;
 use crate::store::keys::{self, KeyRow};
-use crate::store::resources;
+use crate::store::users::UserRow;
+use crate::store::{StoreError, resources};
 
-/// Creates a key of a service account. `field` is what its fields are called in the body.
+/// Whoever owns keys: a service account, or a user, whose keys die with them.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyOwner {
+    pub(crate) kind: &'static str,
+    pub(crate) id: String,
+    pub(crate) state: AccountState,
+}
+
+impl KeyOwner {
+    pub(crate) fn account(row: &AccountRow) -> Result<KeyOwner, StoreError> {
+        Ok(KeyOwner { kind: "service_account", id: row.id.clone(), state: row.state()? })
+    }
+
+    pub(crate) fn user(row: &UserRow) -> KeyOwner {
+        let state = match row.is_active() {
+            true => AccountState::Active,
+            false => AccountState::Deleted,
+        };
+        KeyOwner { kind: "user", id: row.id.clone(), state }
+    }
+
+    /// Only the number of a service account's keys is limited.
+    fn limit(&self, policy: &OrgPolicy) -> Option<u32> {
+        policy.max_keys_per_sa.filter(|_| self.kind == "service_account")
+    }
+}
+
+/// Creates a key. `field` is what its fields are called in the body.
 pub(crate) async fn create(
     work: &mut Work,
-    account: &AccountRow,
+    owner: &KeyOwner,
     wanted: NewKey,
     field: &str,
 ) -> Result<(KeyRow, PlainKey), Problem> {
@@ -32,8 +60,8 @@ pub(crate) async fn create(
     let expiry = settle_expiry(&org.policy, wanted.expiry, work.now)
         .map_err(|(code, detail)| Problem::field(&format!("{field}expires_at"), code, detail))?;
     check_restriction(work, wanted.restriction.as_ref(), field).await?;
-    refuse_escalation(work, &account.id).await?;
-    match account.state()? {
+    refuse_escalation(work, &owner.id).await?;
+    match owner.state {
         AccountState::Active => {}
         AccountState::Deleted => return Err(Problem::not_found()),
         AccountState::Inactive => {
@@ -44,17 +72,16 @@ pub(crate) async fn create(
             return Err(Problem::new(Code::StateTerminal, "The service account is revoked."));
         }
     }
-    refuse_taken_name(work, &account.id, &wanted.name, None).await?;
-    if let Some(most) = org.policy.max_keys_per_sa {
-        let count = keys::count_of_owner(work.unit.conn(), &account.id).await?;
+    refuse_taken_name(work, &owner.id, &wanted.name, None).await?;
+    if let Some(most) = owner.limit(&org.policy) {
+        let count = keys::count_of_owner(work.unit.conn(), &owner.id).await?;
         if count >= i64::from(most) {
             let detail = format!("A service account has at most {most} keys here.");
             return Err(Problem::new(Code::KeyLimitReached, detail));
         }
     }
     let author = work.caller.author();
-    let owner =
-        Owner { kind: "service_account", id: &account.id, org_id: &org.id, author: &author };
+    let owner = Owner { kind: owner.kind, id: &owner.id, org_id: &org.id, author: &author };
     let (row, plain) = mint_row(&work.app, work.now, &owner, &wanted, expiry)?;
     keys::insert(work.unit.conn(), &row).await?;
     records::publish_key(&mut work.unit, &row).await?;
@@ -255,7 +282,7 @@ async fn refuse_taken_name(
     let found = keys::find_by_name(work.unit.conn(), owner_id, name.as_str()).await?;
     match found {
         Some(other) if Some(other.id.as_str()) != except => {
-            Err(Problem::new(Code::NameTaken, "Another key of the account has this name."))
+            Err(Problem::new(Code::NameTaken, "Another key of the same owner has this name."))
         }
         Some(_) | None => Ok(()),
     }

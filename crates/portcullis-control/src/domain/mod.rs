@@ -13,6 +13,7 @@ pub(crate) mod policy;
 pub(crate) mod records;
 pub(crate) mod resources;
 pub(crate) mod secrets;
+pub(crate) mod users;
 
 use portcullis_core::entropy::{Entropy, EntropyFailure};
 use portcullis_core::time::WallMs;

@@ -74,10 +74,12 @@ pub(crate) async fn create(
         username: wanted.owner.as_str().to_owned(),
         username_key: wanted.owner.folded().to_owned(),
         email: wanted.email,
-        state: "active".to_owned(),
+        state: UserRow::ACTIVE.to_owned(),
         created_ms: stamp,
         updated_ms: stamp,
         version: 1,
+        removed_ms: None,
+        removed_by: None,
     };
     let binding = BindingRow {
         id: id()?,

@@ -90,7 +90,7 @@ pub(crate) async fn publish_user(
     row: &UserRow,
     policy: &OrgPolicy,
 ) -> Result<(), StoreError> {
-    if row.state != "active" {
+    if !row.is_active() {
         return Ok(());
     }
     let principal =

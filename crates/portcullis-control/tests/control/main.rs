@@ -18,3 +18,4 @@ mod player;
 mod policy;
 mod resources;
 mod storage;
+mod users;

@@ -11,6 +11,7 @@ mod resources;
 mod role_bindings;
 mod roles;
 mod service_accounts;
+mod users;
 mod whoami;
 
 use axum::Router;
@@ -68,6 +69,13 @@ fn organization_routes() -> Router<App> {
         .route("/service-accounts/{sa}/keys", get(keys::list::run).post(keys::create::run))
         .route(
             "/service-accounts/{sa}/keys/{key}",
+            get(keys::read::run).patch(keys::update::run).delete(keys::remove::run).post(key_verbs),
+        )
+        .route("/users", get(users::list::run).post(users::create::run))
+        .route("/users/{user}", get(users::read::run).delete(users::remove::run))
+        .route("/users/{user}/keys", get(keys::list::run).post(keys::create::run))
+        .route(
+            "/users/{user}/keys/{key}",
             get(keys::read::run).patch(keys::update::run).delete(keys::remove::run).post(key_verbs),
         )
         .route("/keys", get(keys::list_all::run))

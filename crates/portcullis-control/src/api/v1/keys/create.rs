@@ -9,7 +9,6 @@ use crate::api::fields::{self, Faults, Fields};
 use crate::api::problem::FieldCode;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::Effect;
-use crate::domain::accounts::find_living;
 use crate::domain::keys;
 use crate::domain::secrets::{ExpiryWish, NewKey};
 use crate::resolve::Restriction;
@@ -19,19 +18,18 @@ const MAX_TTL_S: u64 = 100 * 366 * 86_400;
 
 pub(crate) async fn run(call: Call) -> Reply {
     let need = Need::root("api_key.create", "api_key:create").entitled();
-    let mut admitted = call.identify().await?.member(need)?;
+    let mut admitted = super::admit(call, need).await?;
     let wait = admitted.wait()?;
     let wanted = read_key(admitted.call.body().await?)?;
     let mut work = admitted.begin().await?;
-    let account = find_living(&mut work, admitted.call.param("sa")).await?;
-    let (row, plain) = keys::create(&mut work, &account, wanted, "").await?;
-    let shown = super::shown(&work, &account, &row)?;
+    let owner = super::find_owner(&mut work, &admitted.call).await?;
+    let (row, plain) = keys::create(&mut work, &owner, wanted, "").await?;
+    let shown = super::shown(&work, &owner, &row)?;
     let happening = super::happening("api_key.create", &row, None, Some(shown.clone()));
     let committed = work.commit(&row.org_id, happening).await?;
-    let location = format!(
-        "/v1/organizations/{}/service-accounts/{}/keys/{}",
-        row.org_id, row.owner_id, row.id
-    );
+    let family = if owner.kind == "user" { "users" } else { "service-accounts" };
+    let location =
+        format!("/v1/organizations/{}/{family}/{}/keys/{}", row.org_id, owner.id, row.id);
     Ok(Mutation::of(committed, Effect::Widening, "key", shown)
         .created(location)
         .with_secret(&plain)

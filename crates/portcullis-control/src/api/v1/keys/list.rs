@@ -9,7 +9,7 @@ use crate::instant::column;
 use crate::store::keys;
 
 pub(crate) async fn run(call: Call) -> Reply {
-    let admitted = call.identify().await?.member(Need::root("api_key.list", "api_key:read"))?;
+    let admitted = super::admit(call, Need::root("api_key.list", "api_key:read")).await?;
     let mut query = admitted.call.query()?;
     let mut list = List::read(&admitted.call, &mut query);
     let mut filter = super::filter(&mut query, column(admitted.call.now));
@@ -17,10 +17,10 @@ pub(crate) async fn run(call: Call) -> Reply {
     list.resume(&admitted.call)?;
     let org = admitted.org()?;
     let mut view = admitted.view().await?;
-    let account = super::find_account(view.conn(), &org.id, admitted.call.param("sa")).await?;
-    filter.owner_id = Some(account.id.clone());
+    let owner = super::read_owner(view.conn(), &org.id, &admitted.call).await?;
+    filter.owner_id = Some(owner.id);
     let (rows, total) = keys::list(view.conn(), &org.id, &filter, &list.slice).await?;
-    let context = KeyContext { org, owner: account.state()?, now: admitted.call.now };
+    let context = KeyContext { org, owner: owner.state, now: admitted.call.now };
     list.page(
         &admitted.call,
         (rows, total),

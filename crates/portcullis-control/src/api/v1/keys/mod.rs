@@ -1,4 +1,5 @@
-//! `S/keys` and `O/keys`.
+//! `S/keys`, `O/users/{user}/keys` and `O/keys`. A user's keys are the user's own to manage; in all
+//! else they are as an account's.
 
 pub(super) mod activate;
 pub(super) mod create;
@@ -15,7 +16,7 @@ use portcullis_core::account::{AccountState, KeyState};
 use serde_json::Value;
 use sqlx::SqliteConnection;
 
-use crate::api::admission::Need;
+use crate::api::admission::{Admitted, Need};
 use crate::api::call::Call;
 use crate::api::fields;
 use crate::api::problem::Problem;
@@ -24,18 +25,33 @@ use crate::api::reply::{Mutation, Reply};
 use crate::api::views::{self, KeyContext};
 use crate::api::work::{Happening, Work};
 use crate::domain::Effect;
-use crate::domain::accounts::find_living;
-use crate::domain::keys::{KeySwitch, switch};
+use crate::domain::keys::{KeyOwner, KeySwitch, switch};
 use crate::instant::column;
-use crate::store::accounts::{self, AccountRow};
 use crate::store::audit::Target;
 use crate::store::keys::{self, KeyFilter, KeyRow};
+use crate::store::{accounts, users};
 
-/// The account and its key, both not deleted.
-async fn find(work: &mut Work, call: &Call) -> Result<(AccountRow, KeyRow), Problem> {
-    let account = find_living(work, call.param("sa")).await?;
-    let key = find_key(work.unit.conn(), &account.id, call.param("key")).await?;
-    Ok((account, key))
+/// Lets in who has the permission, and a user to the user's own keys.
+async fn admit(call: Call, need: Need) -> Result<Admitted, Problem> {
+    let need = if is_of_user(&call) { need.or_self() } else { need };
+    call.identify().await?.member(need)
+}
+
+fn is_of_user(call: &Call) -> bool {
+    !call.param("user").is_empty()
+}
+
+/// The owner and the key, both not deleted.
+async fn find(work: &mut Work, call: &Call) -> Result<(KeyOwner, KeyRow), Problem> {
+    let owner = find_owner(work, call).await?;
+    let key = find_key(work.unit.conn(), &owner.id, call.param("key")).await?;
+    Ok((owner, key))
+}
+
+/// The owner that the path names.
+async fn find_owner(work: &mut Work, call: &Call) -> Result<KeyOwner, Problem> {
+    let org_id = work.org()?.id.clone();
+    read_owner(work.unit.conn(), &org_id, call).await
 }
 
 async fn find_key(
@@ -50,21 +66,28 @@ async fn find_key(
     }
 }
 
-/// The account of a path that only reads.
-async fn find_account(
+/// The same, for a path that only reads.
+async fn read_owner(
     conn: &mut SqliteConnection,
     org_id: &str,
-    id: &str,
-) -> Result<AccountRow, Problem> {
-    let row = accounts::find(conn, org_id, id).await?.ok_or_else(Problem::not_found)?;
-    match row.state()? {
+    call: &Call,
+) -> Result<KeyOwner, Problem> {
+    let owner = match is_of_user(call) {
+        true => users::find(conn, org_id, call.param("user")).await?.as_ref().map(KeyOwner::user),
+        false => {
+            let row = accounts::find(conn, org_id, call.param("sa")).await?;
+            row.as_ref().map(KeyOwner::account).transpose()?
+        }
+    };
+    let owner = owner.ok_or_else(Problem::not_found)?;
+    match owner.state {
         AccountState::Deleted => Err(Problem::not_found()),
-        AccountState::Active | AccountState::Inactive | AccountState::Revoked => Ok(row),
+        AccountState::Active | AccountState::Inactive | AccountState::Revoked => Ok(owner),
     }
 }
 
-fn shown(work: &Work, account: &AccountRow, row: &KeyRow) -> Result<Value, Problem> {
-    let context = KeyContext { org: work.org()?, owner: account.state()?, now: work.now };
+fn shown(work: &Work, owner: &KeyOwner, row: &KeyRow) -> Result<Value, Problem> {
+    let context = KeyContext { org: work.org()?, owner: owner.state, now: work.now };
     views::key(row, context)
 }
 
@@ -107,16 +130,16 @@ struct Switch {
 
 async fn set(call: Call, how: Switch) -> Reply {
     let Switch { to, need, effect, policy_version } = how;
-    let mut admitted = call.identify().await?.member(need)?;
+    let mut admitted = admit(call, need).await?;
     let wait = admitted.wait()?;
     admitted.call.no_body().await?;
     let mut work = admitted.begin().await?;
-    let (account, mut row) = find(&mut work, &admitted.call).await?;
+    let (owner, mut row) = find(&mut work, &admitted.call).await?;
     let required = policy_version && work.org()?.policy.require_if_match;
     admitted.check_version(row.version, required)?;
-    let before = shown(&work, &account, &row)?;
+    let before = shown(&work, &owner, &row)?;
     let changed = switch(&mut work, &mut row, to).await?;
-    let after = shown(&work, &account, &row)?;
+    let after = shown(&work, &owner, &row)?;
     let committed = match changed {
         true => {
             let happening = happening(need.action, &row, Some(before), Some(after.clone()));

@@ -8,17 +8,17 @@ use crate::domain::Effect;
 use crate::domain::keys::{self, RotateWish};
 
 pub(crate) async fn run(call: Call) -> Reply {
-    let mut admitted =
-        call.identify().await?.member(Need::root("api_key.rotate", "api_key:rotate"))?;
+    let need = Need::root("api_key.rotate", "api_key:rotate");
+    let mut admitted = super::admit(call, need).await?;
     let wait = admitted.wait()?;
     let (retain_minutes, wish) = read(admitted.call.body().await?)?;
     let mut work = admitted.begin().await?;
-    let (account, mut row) = super::find(&mut work, &admitted.call).await?;
-    keys::refuse_escalation(&mut work, &account.id).await?;
+    let (owner, mut row) = super::find(&mut work, &admitted.call).await?;
+    keys::refuse_escalation(&mut work, &owner.id).await?;
     admitted.check_version(row.version, false)?;
-    let before = super::shown(&work, &account, &row)?;
+    let before = super::shown(&work, &owner, &row)?;
     let plain = keys::rotate(&mut work, &mut row, retain_minutes, wish).await?;
-    let after = super::shown(&work, &account, &row)?;
+    let after = super::shown(&work, &owner, &row)?;
     let happening = super::happening("api_key.rotate", &row, Some(before), Some(after.clone()));
     let committed = work.commit(&row.org_id, happening).await?;
     Ok(Mutation::of(committed, Effect::Narrowing, "key", after)

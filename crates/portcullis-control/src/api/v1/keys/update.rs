@@ -35,17 +35,17 @@ const READ_ONLY: &[&str] = &[
 ];
 
 pub(crate) async fn run(call: Call) -> Reply {
-    let mut admitted =
-        call.identify().await?.member(Need::root("api_key.update", "api_key:update"))?;
+    let need = Need::root("api_key.update", "api_key:update");
+    let mut admitted = super::admit(call, need).await?;
     let wait = admitted.wait()?;
     let patch = read(admitted.call.body().await?)?;
     let label = patch.expires_at.is_none() && patch.restriction.is_none();
     let mut work = admitted.begin().await?;
-    let (account, mut row) = super::find(&mut work, &admitted.call).await?;
+    let (owner, mut row) = super::find(&mut work, &admitted.call).await?;
     admitted.check_version(row.version, work.org()?.policy.require_if_match)?;
-    let before = super::shown(&work, &account, &row)?;
+    let before = super::shown(&work, &owner, &row)?;
     keys::patch(&mut work, &mut row, patch).await?;
-    let after = super::shown(&work, &account, &row)?;
+    let after = super::shown(&work, &owner, &row)?;
     let happening = super::happening("api_key.update", &row, Some(before), Some(after.clone()));
     let committed = work.commit(&row.org_id, happening).await?;
     let effect = if label { Effect::Label } else { Effect::Narrowing };

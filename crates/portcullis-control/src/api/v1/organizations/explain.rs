@@ -37,7 +37,7 @@ pub(crate) async fn run(call: Call) -> Reply {
         About::User(id) => {
             let row = users::find(conn, &org.id, &id).await?;
             let row = row.ok_or_else(|| unknown_reference("user_id"))?;
-            in_force &= row.state == "active";
+            in_force &= row.is_active();
             id
         }
         About::Key(id) => {

@@ -1,0 +1,61 @@
+//! `POST O/users`: a user, and if asked with a role on the root; all or nothing.
+
+use portcullis_core::account::Username;
+use serde_json::{Value, json};
+
+use crate::api::admission::Need;
+use crate::api::call::Call;
+use crate::api::fields::{self, Faults, Fields};
+use crate::api::reply::{Mutation, Reply};
+use crate::api::views;
+use crate::domain::Effect;
+use crate::domain::users::{self, NewUser};
+
+pub(crate) async fn run(call: Call) -> Reply {
+    let need = Need::root("user.create", "user:create");
+    let mut admitted = call.identify().await?.member(need)?;
+    let wait = admitted.wait()?;
+    let wanted = read(admitted.call.body().await?)?;
+    let mut work = admitted.begin().await?;
+    if wanted.role_id.is_some() {
+        let root = work.org()?.root_resource_id.clone();
+        work.check_at("role_binding:create", &root).await?;
+    }
+    let created = users::create(&mut work, wanted).await?;
+    let shown = views::user(&created.row);
+    let bindings: Vec<Value> = created.binding.iter().map(views::binding).collect();
+    let after = json!({"user": shown, "bindings": bindings});
+    let happening = super::happening("user.create", &created.row, None, Some(after));
+    let org_id = created.row.org_id.clone();
+    let committed = work.commit(&org_id, happening).await?;
+    let location = format!("/v1/organizations/{org_id}/users/{}", created.row.id);
+    Ok(Mutation::of(committed, Effect::Widening, "user", shown)
+        .created(location)
+        .with("warnings", Value::Array(created.warnings))
+        .send(&admitted, wait)
+        .await)
+}
+
+fn read(mut body: Fields) -> Result<NewUser, Faults> {
+    let username = body.required("username", fields::name(Username::parse));
+    let email = body.required("email", email);
+    let role_id = body.optional("role_id", fields::id);
+    let complete = body.finish()?;
+    Ok(NewUser {
+        username: username.value(&complete),
+        email: email.value(&complete),
+        role_id: role_id.value(&complete),
+    })
+}
+
+/// An address is only ever shown, so it needs no more than its parts.
+fn email(value: &Value) -> Result<String, Faults> {
+    let text = fields::text(254)(value)?;
+    let whole = text
+        .split_once('@')
+        .is_some_and(|(local, host)| !local.is_empty() && !host.is_empty() && !host.contains('@'));
+    if whole && !text.contains(char::is_whitespace) {
+        return Ok(text);
+    }
+    Err(Faults::format("an address like ann@example.org is wanted"))
+}
