@@ -284,3 +284,24 @@ fn an_organization_is_shown_by_name_with_its_policy_in_lines() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("this token sees: default"));
 }
+
+#[test]
+fn every_command_has_a_man_page_and_a_completion_from_the_one_definition() {
+    let directory = tempfile::tempdir().unwrap();
+    let to = directory.path().to_str().unwrap();
+    let output = command(&["man", "--to", to]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let page = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap();
+    assert!(page("portcullis.1").contains("Exit codes"));
+    assert!(page("portcullis-key-rotate.1").contains("retain\\-minutes"));
+    let completions = command(&["completions", "bash"]).output().unwrap();
+    let completions = String::from_utf8(completions.stdout).unwrap();
+    let pages = std::fs::read_dir(directory.path()).unwrap();
+    for file in pages.map(|entry| entry.unwrap().file_name().into_string().unwrap()) {
+        let last = file.trim_end_matches(".1").rsplit('-').next().unwrap().to_owned();
+        assert!(completions.contains(&last), "{file} has no completion");
+    }
+    let unwritable = command(&["man", "--to", "/dev/null/pages"]).output().unwrap();
+    assert_eq!(unwritable.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&unwritable.stderr).contains("/dev/null/pages"));
+}

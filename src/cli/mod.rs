@@ -1,5 +1,5 @@
-//! The command line: one file per family of commands, one definition for parsing, help and
-//! completions. Commands on accounts, keys and so on talk to the admin API like any other client.
+//! The command line: one file per family of commands, one definition for parsing, help,
+//! completions and man pages. Commands on accounts, keys and so on talk to the admin API like any other client.
 //! No secret is ever taken from argv.
 
 mod account;
@@ -10,6 +10,7 @@ mod configuration;
 mod demo;
 mod explain;
 mod key;
+mod man;
 mod names;
 mod org;
 mod outcome;
@@ -85,6 +86,8 @@ enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Print the man page, or write those of all commands into a directory.
+    Man(man::Man),
 }
 
 /// The command line was understood but asks for something impossible; exit code 2.
@@ -151,6 +154,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             clap_complete::generate(shell, &mut Arguments::command(), "portcullis", &mut script);
             Output::text().raw(&script)
         }
+        Command::Man(man) => man.run(Arguments::command()),
     }
 }
 
