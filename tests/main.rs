@@ -16,6 +16,7 @@ mod lifecycle;
 mod observability;
 mod outage;
 mod paths;
+mod reload;
 mod streams;
 mod supply_chain;
 mod support;
