@@ -121,3 +121,27 @@ choice! {
         ServeRecorded = "serve_recorded",
     }
 }
+
+choice! {
+    /// `routes.error_template`
+    pub enum ErrorTemplate {
+        /// `{"message"}`
+        Aihub = "aihub",
+        /// `{"message", "fieldViolations"}`
+        Castai = "castai",
+        /// `grpc-status` and `grpc-message`.
+        Grpc = "grpc",
+        /// `{"detail"}`
+        Kitaru = "kitaru",
+        /// `{"error", "error_description"}`
+        Oauth = "oauth",
+        /// `{"error": {"message", "type", "param", "code"}}`
+        Openai = "openai",
+        /// RFC 9457.
+        Problem = "problem",
+        /// `{"meta", "error"}`
+        Unkey = "unkey",
+        /// `{"detail": ["<class>", "<message>"]}`
+        Zenml = "zenml",
+    }
+}

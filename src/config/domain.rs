@@ -63,6 +63,15 @@ text!(
 );
 
 text!(
+    /// Where a protected resource describes itself, or `""` for nowhere.
+    MetadataUrl,
+    |text| text.is_empty() || (text.len() <= 512
+        && (text.starts_with("https://") || text.starts_with("http://"))
+        && text.bytes().all(|b| b.is_ascii_graphic() && !b"\"\\<>".contains(&b))),
+    "an http or https URL of at most 512 characters, or \"\" for none"
+);
+
+text!(
     /// An HTTP method.
     Method,
     |text| is_token(text, 20) && !matches!(text, "CONNECT" | "TRACE"),
@@ -126,7 +135,7 @@ text!(
     /// Where a key is looked for.
     Credential,
     |text| CredentialSource::from_str(text).is_ok(),
-    "\"bearer\", \"basic\", \"header:NAME\", \"query:NAME\" or \"cookie:NAME\""
+    "\"bearer\", \"basic\", \"header:NAME\", \"form:NAME\", \"query:NAME\" or \"cookie:NAME\""
 );
 
 /// Prefixes that every request carries; reserving them would remove its own framing.

@@ -1,6 +1,7 @@
 //! The kinds of values that configuration keys hold: sizes, periods, addresses, names, choices.
 //! Each knows its bounds, so that a value out of them never leaves this module.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,6 +47,10 @@ pub struct Network {
     /// How many leading bits count.
     pub bits: u8,
 }
+
+/// A table whose keys the file chooses.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Map<T>(pub BTreeMap<String, T>);
 
 impl<const MIN: u64, const MAX: u64> Setting for Count<MIN, MAX> {
     fn allowed() -> String {
@@ -334,6 +339,31 @@ impl<T: Setting> Setting for Vec<T> {
             Shape::Section(keys) => Shape::Sections(keys),
             Shape::Sections(_) | Shape::Value => Shape::Value,
         }
+    }
+}
+
+/// Every member that is wrong is reported.
+impl<T: Setting> Setting for Map<T> {
+    fn allowed() -> String {
+        format!("a table, each member {}", T::allowed())
+    }
+
+    fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+        let Some(members) = value.get_ref().as_table() else {
+            return reader.refuse(value);
+        };
+        let members: Vec<_> = members
+            .iter()
+            .map(|(name, member)| {
+                Some((name.get_ref().to_string(), reader.member(name.get_ref(), member)?))
+            })
+            .collect();
+        members.into_iter().collect::<Option<_>>().map(Self)
+    }
+
+    fn write(&self) -> toml::Value {
+        let members = self.0.iter().map(|(name, member)| (name.clone(), member.write()));
+        toml::Value::Table(members.collect())
     }
 }
 

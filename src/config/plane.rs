@@ -11,9 +11,9 @@ use portcullis_core::route;
 use portcullis_gateway as gateway;
 
 use super::choices::{
-    Ambiguous, Auth, EncodedSlash, OddSegments, OnStale, Underscore, UnknownResource,
+    Ambiguous, Auth, EncodedSlash, ErrorTemplate, OddSegments, OnStale, Underscore, UnknownResource,
 };
-use super::domain::RecordSink;
+use super::domain::{MetadataUrl, RecordSink};
 use super::fault::{Fault, Place};
 use super::sections::{self, Config};
 
@@ -30,7 +30,7 @@ pub fn gateway_settings(
 ) -> anyhow::Result<gateway::Settings> {
     let sections::Keys { peppers: _, prefixes } = &config.keys;
     let prefixes = prefixes.iter().map(|prefix| prefix.0.parse()).collect::<Result<_, _>>();
-    let sections::Identity { prefix, realm } = &config.identity;
+    let sections::Identity { prefix, realm, resource_metadata } = &config.identity;
     let sections::Headers { underscore, remove } = &config.headers;
     let sections::Log { level: _, records, sample_allowed } = &config.log;
     let settings = gateway::Settings {
@@ -39,7 +39,11 @@ pub fn gateway_settings(
         listeners: config.listeners.iter().map(listener).collect(),
         feed,
         keys: gateway::Keys { peppers, prefixes: prefixes.context("keys.prefixes")? },
-        identity: gateway::Identity { prefix: prefix.0.clone(), realm: realm.0.clone() },
+        identity: gateway::Identity {
+            prefix: prefix.0.clone(),
+            realm: realm.0.clone(),
+            resource_metadata: url(resource_metadata),
+        },
         headers: gateway::Headers {
             underscore: match underscore {
                 Underscore::Drop => gateway::Underscore::Drop,
@@ -51,6 +55,7 @@ pub fn gateway_settings(
         paths: paths(&config.paths),
         limits: limits(&config.limits)?,
         timeouts: timeouts(&config.timeouts),
+        failures: failures(&config.failures),
         upstreams: config.upstreams.iter().map(upstream).collect::<anyhow::Result<_>>()?,
         routes: config.routes.iter().map(route).collect::<anyhow::Result<_>>()?,
         log: gateway::Log {
@@ -65,24 +70,14 @@ pub fn gateway_settings(
     Ok(settings)
 }
 
-/// What a running gateway is given: its name and its feed stay those of its start, so nothing is
-/// said about them here.
-///
-/// # Errors
-///
-/// Only if a value is out of the bounds its kind promises.
-pub fn reload_settings(config: &Config, peppers: PepperRing) -> anyhow::Result<gateway::Settings> {
-    let feed = gateway::Feed::File { path: PathBuf::from("unused"), verify_key: None };
-    gateway_settings(config, "unused".to_owned(), feed, peppers)
-}
-
 /// What the gateway finds wrong with its part. No file is opened for it: neither the feed's source
 /// nor a pepper changes what else is wrong.
 pub(super) fn gateway_faults(config: &Config) -> Vec<Fault> {
     let fault = |key: String, what: String| Fault { key, what, place: Place::BuiltIn };
+    let feed = gateway::Feed::File { path: PathBuf::from("unused"), verify_key: None };
     let settings = PepperRing::new(vec![Pepper::new(1, [0; 32])])
         .map_err(anyhow::Error::from)
-        .and_then(|peppers| reload_settings(config, peppers));
+        .and_then(|peppers| gateway_settings(config, "check".to_owned(), feed, peppers));
     match settings {
         Ok(settings) => {
             gateway::check(settings).into_iter().map(|found| fault(found.key, found.what)).collect()
@@ -198,6 +193,11 @@ fn timeouts(timeouts: &sections::Timeouts) -> gateway::Timeouts {
     }
 }
 
+fn failures(failures: &sections::Failures) -> gateway::Failures {
+    let sections::Failures { rate, period } = failures;
+    gateway::Failures { rate: rate.0, period: period.0 }
+}
+
 fn upstream(upstream: &sections::Upstream) -> anyhow::Result<gateway::Upstream> {
     let sections::Upstream {
         name,
@@ -251,6 +251,9 @@ fn route(route: &sections::Route) -> anyhow::Result<gateway::Route> {
         max_staleness,
         on_stale,
         streaming,
+        resource_metadata,
+        error_template,
+        errors,
     } = route;
     let credential = |credential: &super::domain::Credential| credential.0.parse();
     Ok(gateway::Route {
@@ -286,5 +289,31 @@ fn route(route: &sections::Route) -> anyhow::Result<gateway::Route> {
             OnStale::ServeRecorded => gateway::OnStale::ServeRecorded,
         },
         streaming: *streaming,
+        resource_metadata: url(resource_metadata),
+        error_template: match error_template {
+            ErrorTemplate::Aihub => gateway::ErrorTemplate::Aihub,
+            ErrorTemplate::Castai => gateway::ErrorTemplate::Castai,
+            ErrorTemplate::Grpc => gateway::ErrorTemplate::Grpc,
+            ErrorTemplate::Kitaru => gateway::ErrorTemplate::Kitaru,
+            ErrorTemplate::Oauth => gateway::ErrorTemplate::Oauth,
+            ErrorTemplate::Openai => gateway::ErrorTemplate::Openai,
+            ErrorTemplate::Problem => gateway::ErrorTemplate::Problem,
+            ErrorTemplate::Unkey => gateway::ErrorTemplate::Unkey,
+            ErrorTemplate::Zenml => gateway::ErrorTemplate::Zenml,
+        },
+        errors: errors.0.iter().map(error_body).collect(),
     })
+}
+
+fn url(text: &MetadataUrl) -> Option<String> {
+    Some(text.0.clone()).filter(|url| !url.is_empty())
+}
+
+fn error_body((code, error): (&String, &sections::RouteError)) -> gateway::ErrorBody {
+    let sections::RouteError { content_type, body } = error;
+    gateway::ErrorBody {
+        code: code.clone(),
+        content_type: content_type.clone(),
+        body: body.clone(),
+    }
 }

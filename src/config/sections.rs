@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::choices::{
-    Ambiguous, Auth, ControlLevel, EncodedSlash, FeedMode, Level, OddSegments, OnStale, Underscore,
-    UnknownResource,
+    Ambiguous, Auth, ControlLevel, EncodedSlash, ErrorTemplate, FeedMode, Level, OddSegments,
+    OnStale, Underscore, UnknownResource,
 };
 use super::domain::{
-    BaseUrl, Credential, HeaderName, HostPattern, IdentityPrefix, KeyPrefix, Method,
+    BaseUrl, Credential, HeaderName, HostPattern, IdentityPrefix, KeyPrefix, MetadataUrl, Method,
     OptionalPermission, PathPrefix, PathTemplate, PublicKey, Realm, RecordSink, UpstreamHost,
 };
-use super::kinds::{Count, Fraction, Name, Network, OptionalFile, OptionalName, Period, Size};
+use super::kinds::{Count, Fraction, Map, Name, Network, OptionalFile, OptionalName, Period, Size};
 use super::setting::section;
 
 const DAY_MS: u64 = 86_400_000;
@@ -47,6 +47,9 @@ section! {
         limits: Limits => default "{}",
         /// How long for everything. Kept to within a quarter of a second.
         timeouts: Timeouts => default "{}",
+        /// How many invalid credentials of one source are put up with: of an IPv4 address, or of an
+        /// IPv6 network of 64 bits. A valid credential always passes, and no key is ever locked.
+        failures: Failures => default "{}",
         /// The operator's listener of the gateway: /livez, /readyz, /metrics and /admin/v1.
         admin: Admin => default "{}",
         /// The process's log and the access records.
@@ -158,6 +161,10 @@ section! {
         prefix: IdentityPrefix => default r#""x-auth-""#,
         /// The realm in challenges.
         realm: Realm => default r#""portcullis""#,
+        /// Where a client finds out whom to ask for a credential (RFC 9728): the
+        /// `resource_metadata` of bearer challenges, such as
+        /// "https://api.example.com/.well-known/oauth-protected-resource"; "" = none.
+        resource_metadata: MetadataUrl => default r#""""#,
     }
 }
 
@@ -231,6 +238,17 @@ section! {
         linger: Period<0, 60_000> => default r#""1s""#,
         /// How long accepted requests may take to finish after the process was asked to end.
         drain: Period<0, HOUR_MS> => default r#""30s""#,
+    }
+}
+
+section! {
+    /// `[failures]`
+    pub struct Failures {
+        /// So many in a period; beyond it an invalid credential is answered 429
+        /// `too_many_failures` instead of 401, and the connection is closed. 0 = any number.
+        rate: Count<0, 1_000_000_000> => default "100",
+        /// The period.
+        period: Period<1_000, HOUR_MS> => default r#""10s""#,
     }
 }
 
@@ -316,7 +334,9 @@ section! {
         /// { permission = "cluster:read", resource = "cluster/{cluster}" }
         require: Require => default "{}",
         /// Where a key is looked for, and nowhere else: "bearer", "basic", "header:NAME",
-        /// "query:NAME" or "cookie:NAME".
+        /// "form:NAME", "query:NAME" or "cookie:NAME". With "form:NAME" a body of type
+        /// application/x-www-form-urlencoded is read before the request is decided; it may have
+        /// 16 KiB, beyond it 413.
         credentials: Vec<Credential> => default r#"["bearer"]"#,
         /// Pass the key on to the upstream. It is removed otherwise.
         forward_credential: bool => default "false",
@@ -340,6 +360,26 @@ section! {
         on_stale: OnStale => default r#""serve_recorded""#,
         /// Bodies may pause as long as `timeouts.stream_idle`.
         streaming: bool => default "false",
+        /// The same as `identity.resource_metadata`, for this route; "" = that one.
+        resource_metadata: MetadataUrl => default r#""""#,
+        /// The shape of denials: "problem" (RFC 9457), or what other clients know: "aihub",
+        /// "castai", "grpc", "kitaru", "oauth", "openai", "unkey", "zenml". A gRPC request is
+        /// answered as gRPC in any case.
+        error_template: ErrorTemplate => default r#""problem""#,
+        /// Own answers, by code, over the template. Example: { invalid_token =
+        /// { content_type = "application/json", body = '{"error":"{code}"}' } }
+        errors: Map<RouteError> => default "{}",
+    }
+}
+
+section! {
+    /// `routes.errors.<code>`
+    pub struct RouteError {
+        /// Its media type; what is filled in is escaped for JSON, HTML and XML.
+        content_type: String => default r#""application/json""#,
+        /// At most 16 KiB. {code}, {status}, {title}, {request_id}, {retry_after} and {permission}
+        /// are filled in; other braces stay.
+        body: String => required r#"'{"error":"{code}"}'"#,
     }
 }
 

@@ -128,6 +128,18 @@ impl<'a> Reader<'a> {
         result
     }
 
+    /// Reads one member of a table whose keys the file chooses.
+    pub(crate) fn member<T: Setting>(
+        &mut self,
+        name: &str,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Option<T> {
+        self.path.push(name.to_owned());
+        let result = T::read(value, self);
+        self.path.pop();
+        result
+    }
+
     /// Reports that `value` is not what `T` allows.
     pub(crate) fn refuse<T: Setting>(&mut self, value: &Spanned<DeValue<'_>>) -> Option<T> {
         let mut shown: String =

@@ -107,6 +107,9 @@ fn every_malformed_value_names_its_key_and_what_is_allowed() {
         ("timeouts", "head", "10", format!("{time}, from 250ms to 1h")),
         ("timeouts", "head", "\"10\"", format!("{time}, from 250ms to 1h")),
         ("timeouts", "head", "\"2h\"", format!("{time}, from 250ms to 1h")),
+        ("identity", "resource_metadata", "\"ftp://x\"", "an http or https URL of at most 512 characters, or \"\" for none".to_owned()),
+        ("failures", "rate", "-1", "a whole number from 0 to 1000000000".to_owned()),
+        ("failures", "period", "\"100ms\"", format!("{time}, from 1s to 1h")),
         ("admin", "address", "\"unix:admin.sock\"", address.to_owned()),
         ("log", "level", "\"verbose\"", "one of \"debug\", \"error\", \"info\", \"trace\", \"warn\"".to_owned()),
         ("log", "records", "\"file:\"", "\"stdout\", \"off\" or \"file:PATH\"".to_owned()),
@@ -272,6 +275,47 @@ fn contradictions_are_named() {
 }
 
 #[test]
+fn what_is_wrong_with_a_denial_s_shape_is_named() {
+    let with = |lines: &str| route(&format!("authenticated_only = true\n{lines}"));
+    for (lines, start) in [
+        ("error_template = \"soap\"", "routes[0].error_template: got \"soap\"; allowed: one of"),
+        ("errors = 1", "routes[0].errors: got 1; allowed: a table, each member a table with"),
+        (
+            "[routes.errors.invalid_token]\ncontent = \"x\"\nbody = \"\"",
+            "routes[0].errors.invalid_token.content: unknown key; allowed: content_type, body",
+        ),
+        (
+            "errors = { invalid_token = {} }",
+            "routes[0].errors.invalid_token.body: required; allowed: a text",
+        ),
+        (
+            "errors = { no_route = { body = \"\" } }",
+            "routes.r.errors.no_route: no code that a route answers; allowed: bad_gateway,",
+        ),
+        (
+            "errors = { stale = { body = \"{reason}\" } }",
+            "routes.r.errors.stale.body: {reason} is no placeholder; allowed: {code}",
+        ),
+        (
+            "errors = { stale = { body = \"\", content_type = \"json\" } }",
+            "routes.r.errors.stale.content_type: \"json\"; allowed: a media type",
+        ),
+        (
+            "resource_metadata = \"example.com\"",
+            "routes[0].resource_metadata: got \"example.com\"; allowed: an http or https URL",
+        ),
+    ] {
+        let found = faults(&with(lines));
+        assert!(found[0].starts_with(start), "{found:?}");
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+    let text = with("[routes.errors.stale]\nbody = '{\"a\":\"{code}\"}'");
+    let config = read(&text).expect("valid");
+    assert_eq!(config.routes[0].errors.0["stale"].content_type, "application/json");
+    assert_eq!(read(&effective(&config)), Ok(config));
+}
+
+#[test]
 fn a_variable_overrides_the_file_and_may_be_toml_or_plain_text() {
     let config = read_with(
         "[gateway]\nworkers = 1\n",
@@ -326,6 +370,7 @@ fn every_key_of_the_specification_that_has_a_default_has_that_default() {
     assert_eq!(config.timeouts.idle.0.as_secs(), 60);
     assert_eq!(config.timeouts.drain.0.as_secs(), 30);
     assert_eq!(config.timeouts.upstream_connect.0.as_secs(), 2);
+    assert_eq!((config.failures.rate.0, config.failures.period.0.as_secs()), (100, 10));
     assert_eq!(config.admin.address.to_string(), "127.0.0.1:9901");
     assert_eq!(config.identity.prefix.0, "x-auth-");
     assert_eq!(config.headers.remove[0].0, "x-middleware-subrequest");

@@ -3,6 +3,8 @@
 
 mod capacity;
 mod credential;
+mod flood;
+mod template;
 
 use crate::support::http::Answer;
 

@@ -39,6 +39,8 @@ pub(crate) enum UpstreamBody {
         /// Bytes that may still come.
         left: u64,
     },
+    /// It was read before the request was decided.
+    Whole(Bytes),
 }
 
 impl UpstreamBody {
@@ -50,6 +52,11 @@ impl UpstreamBody {
         let left = if limit == 0 { u64::MAX } else { limit };
         Self::Stream { incoming, connection: Rc::clone(connection), left }
     }
+
+    /// A body that has already been read.
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::Empty } else { Self::Whole(bytes) }
+    }
 }
 
 impl Body for UpstreamBody {
@@ -60,8 +67,14 @@ impl Body for UpstreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        let Self::Stream { incoming, connection, left } = &mut *self else {
-            return Poll::Ready(None);
+        let (incoming, connection, left) = match &mut *self {
+            Self::Empty => return Poll::Ready(None),
+            Self::Stream { incoming, connection, left } => (incoming, connection, left),
+            Self::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *self = Self::Empty;
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
         };
         loop {
             let polled = Pin::new(&mut *incoming).poll_frame(cx);
@@ -89,6 +102,7 @@ impl Body for UpstreamBody {
         match self {
             Self::Empty => true,
             Self::Stream { incoming, .. } => incoming.is_end_stream(),
+            Self::Whole(_) => false,
         }
     }
 
@@ -96,6 +110,7 @@ impl Body for UpstreamBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Stream { incoming, .. } => incoming.size_hint(),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
         }
     }
 }
@@ -186,6 +201,7 @@ impl Body for DownstreamBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let bytes = match &mut self.source {
             Source::Empty => return Poll::Ready(None),
+            Source::Problem(bytes) if bytes.is_empty() => return Poll::Ready(None),
             Source::Problem(bytes) => std::mem::take(bytes),
             Source::Relay { .. } => match self.poll_relay(cx) {
                 Poll::Pending => return Poll::Pending,

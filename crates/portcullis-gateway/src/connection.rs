@@ -56,6 +56,8 @@ pub(crate) async fn serve(
         async move {
             Ok::<_, Infallible>(match step {
                 Step::Answer(response) => response,
+                // Boxed, for it is rare and its state is large.
+                Step::Hold(held) => Box::pin(request::resume(worker, connection, held)).await,
                 Step::Send(admission) => request::relay(worker, connection, admission).await,
             })
         }

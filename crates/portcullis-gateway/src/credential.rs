@@ -4,7 +4,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{AUTHORIZATION, COOKIE, REFERER};
+use bytes::Bytes;
+use http::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, REFERER,
+    TRANSFER_ENCODING,
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use portcullis_core::key::{self, KeyId, ParsedKey, Prefix};
 use portcullis_core::verdict::DenyReason;
@@ -16,6 +20,7 @@ pub(crate) enum Source {
     Basic,
     Bearer,
     Cookie(String),
+    Form(String),
     Header(HeaderName),
     Query(String),
 }
@@ -42,8 +47,53 @@ pub(crate) struct Places<'r> {
     pub(crate) query: Option<&'r str>,
     /// The query without the credential, if one was cut.
     pub(crate) rewritten: &'r mut Option<Option<String>>,
+    /// The body, if it was read as a form.
+    pub(crate) form: Option<&'r mut Form>,
     /// The credential stays in the request, for the upstream.
     pub(crate) keep: bool,
+}
+
+/// A body that was read whole, because a field of it may be the credential. Zeroized on drop.
+pub(crate) struct Form(Zeroizing<Vec<u8>>);
+
+impl Form {
+    /// The largest body that is read as a form.
+    pub(crate) const MAX: usize = 16 * 1024;
+
+    pub(crate) fn new(text: Zeroizing<Vec<u8>>) -> Self {
+        Self(text)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Frames it anew in the head it is forwarded with.
+    pub(crate) fn announce(&self, headers: &mut HeaderMap) {
+        headers.remove(TRANSFER_ENCODING);
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(self.0.len()));
+    }
+
+    /// What is forwarded.
+    pub(crate) fn into_bytes(mut self) -> Bytes {
+        Bytes::from(std::mem::take(&mut *self.0))
+    }
+}
+
+/// Whether the body of a request with this head is a form.
+///
+/// # Errors
+///
+/// It says two things about its body, or has coded it: no telling what the upstream will read.
+pub(crate) fn is_form(headers: &HeaderMap) -> Result<bool, DenyReason> {
+    let mut kinds = headers.get_all(CONTENT_TYPE).iter();
+    let Some(kind) = kinds.next() else { return Ok(false) };
+    let essence = kind.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+    let is_form = essence.trim_ascii().eq_ignore_ascii_case(b"application/x-www-form-urlencoded");
+    if kinds.next().is_some() || (is_form && headers.contains_key(CONTENT_ENCODING)) {
+        return Err(DenyReason::BadRequest);
+    }
+    Ok(is_form)
 }
 
 /// Reads the one credential the request has, and removes it.
@@ -65,6 +115,7 @@ pub(crate) fn take(
             Source::Header(name) => take_header(name, places)?,
             Source::Cookie(name) => take_cookie(name, places)?,
             Source::Query(name) => take_query(name, places)?,
+            Source::Form(name) => take_form(name, places)?,
         };
         if here.is_some() && found.is_some() {
             return Err(DenyReason::DuplicateCredential);
@@ -173,11 +224,11 @@ fn take_query(name: &str, places: &mut Places<'_>) -> Taken {
     let mut kept: Vec<&str> = Vec::new();
     for pair in query.split('&') {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if !is_named(key, name) {
+        if !is_named(key.as_bytes(), name) {
             kept.push(pair);
             continue;
         }
-        let decoded = decode_percent(value, false);
+        let decoded = decode_percent(value.as_bytes(), false);
         let parsed = decoded.ok_or(DenyReason::Malformed).and_then(|text| parse(&text));
         if found.replace(parsed).is_some() {
             return Err(DenyReason::DuplicateCredential);
@@ -192,8 +243,37 @@ fn take_query(name: &str, places: &mut Places<'_>) -> Taken {
     Ok(found)
 }
 
-fn is_named(key: &str, name: &str) -> bool {
-    key == name || decode_percent(key, true).is_some_and(|key| key.as_slice() == name.as_bytes())
+fn take_form(name: &str, places: &mut Places<'_>) -> Taken {
+    let Some(Form(text)) = places.form.as_deref_mut() else { return Ok(None) };
+    let mut found = None;
+    let mut rest = Zeroizing::new(Vec::with_capacity(text.len()));
+    let mut kept = 0;
+    for pair in text.split(|byte| *byte == b'&') {
+        let equals = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+        let (key, value) = pair.split_at_checked(equals).unwrap_or((pair, b""));
+        if !is_named(key, name) {
+            if kept > 0 {
+                rest.push(b'&');
+            }
+            rest.extend_from_slice(pair);
+            kept += 1;
+            continue;
+        }
+        let decoded = decode_percent(value.get(1..).unwrap_or_default(), true);
+        let parsed = decoded.ok_or(DenyReason::Malformed).and_then(|text| parse(&text));
+        if found.replace(parsed).is_some() {
+            return Err(DenyReason::DuplicateCredential);
+        }
+    }
+    if found.is_some() && !places.keep {
+        *text = rest;
+    }
+    Ok(found)
+}
+
+fn is_named(key: &[u8], name: &str) -> bool {
+    key == name.as_bytes()
+        || decode_percent(key, true).is_some_and(|key| key.as_slice() == name.as_bytes())
 }
 
 /// Reads a key text: the token alphabet of RFC 6750 within its sizes, then a key.
@@ -222,8 +302,7 @@ fn parse_basic(encoded: &[u8], prefixes: &[Prefix]) -> Result<ParsedKey, DenyRea
     if let Some(parsed) = read(&decoded) {
         return Ok(parsed);
     }
-    let text = std::str::from_utf8(&decoded).map_err(|_| DenyReason::Malformed)?;
-    let form = decode_percent(text, true).ok_or(DenyReason::Malformed)?;
+    let form = decode_percent(&decoded, true).ok_or(DenyReason::Malformed)?;
     read(&form).ok_or(DenyReason::Malformed)
 }
 
@@ -238,9 +317,9 @@ fn parse_halves(id: &[u8], tail: &[u8], prefixes: &[Prefix]) -> Option<ParsedKey
 }
 
 /// Decodes `%xx` once, and `+` as a blank if `form`. Zeroized, for it may be a credential.
-fn decode_percent(text: &str, form: bool) -> Option<Zeroizing<Vec<u8>>> {
+fn decode_percent(text: &[u8], form: bool) -> Option<Zeroizing<Vec<u8>>> {
     let mut out = Zeroizing::new(Vec::with_capacity(text.len()));
-    let mut bytes = text.bytes();
+    let mut bytes = text.iter().copied();
     while let Some(byte) = bytes.next() {
         out.push(match byte {
             b'%' => {

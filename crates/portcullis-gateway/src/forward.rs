@@ -10,6 +10,7 @@ use http::header::{
     CONTENT_LENGTH, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, VIA,
 };
 use portcullis_core::directory::Permit;
+use portcullis_core::feed::Position;
 use portcullis_core::route::ResourceText;
 use portcullis_core::verdict::DenyReason;
 
@@ -21,6 +22,8 @@ use crate::settings::Underscore;
 use crate::shared::Published;
 use crate::text::Texts;
 
+/// Asks for a decision at this position or later.
+const MIN_SEQ: HeaderName = HeaderName::from_static("portcullis-min-seq");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -115,21 +118,33 @@ impl HeaderRules {
         })
     }
 
-    /// Looks at every field of a request's head once and says which ones must go.
+    /// Looks at every field of a request's head once and says which ones must go; the result is the
+    /// position that the caller wants to be decided at.
     ///
     /// # Errors
     ///
-    /// The head is refused: a forbidden nomination, a name with `_`, an unknown expectation.
+    /// The head is refused: a forbidden nomination, a name with `_`, an unknown expectation, a
+    /// position that is none.
     pub(crate) fn examine(
         &self,
         headers: &HeaderMap,
         removal: &mut Removal,
-    ) -> Result<(), DenyReason> {
+    ) -> Result<Option<Position>, DenyReason> {
         let mut nominated = 0;
+        let mut at_least = None;
         for (name, value) in headers {
             match self.classify(name.as_str()) {
                 Class::Pass => {}
-                Class::Hop | Class::Reserved => removal.add(name),
+                Class::Hop => removal.add(name),
+                Class::Reserved => {
+                    if *name == MIN_SEQ {
+                        let position = read_position(value).ok_or(DenyReason::BadRequest)?;
+                        if at_least.replace(position).is_some() {
+                            return Err(DenyReason::BadRequest);
+                        }
+                    }
+                    removal.add(name);
+                }
                 Class::Connection => {
                     self.nominate(value, &mut nominated, removal)?;
                     removal.add(name);
@@ -159,7 +174,7 @@ impl HeaderRules {
                 removal.add(name);
             }
         }
-        Ok(())
+        Ok(at_least)
     }
 
     /// Reads one `Connection` line.
@@ -331,6 +346,16 @@ impl Removal {
             headers.remove(name);
         }
     }
+}
+
+/// Reads `<epoch>.<seq>`: two numbers in plain digits.
+fn read_position(value: &HeaderValue) -> Option<Position> {
+    let (epoch, seq) = value.to_str().ok()?.split_once('.')?;
+    let number = |digits: &str| {
+        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse().ok().filter(|_| plain)
+    };
+    Some(Position { epoch: number(epoch)?, seq: number(seq)? })
 }
 
 fn is_request_id(value: &[u8]) -> bool {

@@ -13,7 +13,7 @@ use ed25519_dalek::VerifyingKey;
 use portcullis_core::directory::Ledger;
 use portcullis_core::entropy::{Entropy, EntropyFailure};
 use portcullis_core::time::Clock;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::explain::explain;
@@ -88,6 +88,7 @@ pub fn bind(
         clock,
         metrics,
         directory: ArcSwapOption::empty(),
+        swapped: Notify::new(),
         contact: AtomicU64::new(0),
         tracks_staleness,
         feed: ArcSwap::from_pointee(FeedStatus::default()),

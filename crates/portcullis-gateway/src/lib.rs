@@ -13,6 +13,7 @@ mod body;
 mod connection;
 mod credential;
 mod explain;
+mod failures;
 mod feed_client;
 mod forward;
 mod gateway;
@@ -36,6 +37,7 @@ mod status;
 mod steward;
 mod stream;
 mod subscriber;
+mod template;
 mod text;
 mod upstream;
 mod worker;
@@ -43,9 +45,9 @@ mod worker;
 pub use gateway::{BindError, Bound, GatewayHandle, Running, bind, check};
 pub use reload::ReloadError;
 pub use settings::{
-    Access, CredentialSource, CredentialSourceError, Fault, Feed, FeedToken, Headers, Identity,
-    Keys, Limits, Listener, Log, OnStale, Records, Route, Settings, Timeouts, Underscore,
-    UnknownResource, Upstream, UpstreamAddress,
+    Access, CredentialSource, CredentialSourceError, ErrorBody, ErrorTemplate, Failures, Fault,
+    Feed, FeedToken, Headers, Identity, Keys, Limits, Listener, Log, OnStale, Records, Route,
+    Settings, Timeouts, Underscore, UnknownResource, Upstream, UpstreamAddress,
 };
 pub use status::{
     Check, Explanation, FeedStatus, HeldRecord, KindCount, Question, RefusedRecord, Status,

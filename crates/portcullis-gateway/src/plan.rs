@@ -15,6 +15,7 @@ use portcullis_core::key::{PepperRing, Prefix};
 use portcullis_core::route::{EncodedSlash, PathPolicy, RouteSpec, RouteTable};
 
 use crate::credential::Source;
+use crate::failures::FailureLimit;
 use crate::forward::{HeaderRules, IdentityNames};
 use crate::phase::{ExchangeLimits, PhaseLimits, nanos};
 use crate::pool::may_dial;
@@ -23,6 +24,7 @@ use crate::settings::{
     Access, CredentialSource, Fault, Feed, Limits, OnStale, Records, Route, Settings, Timeouts,
     UnknownResource, Upstream,
 };
+use crate::template::Template;
 
 /// Descriptors that connections may not use up.
 const DESCRIPTOR_RESERVE: u64 = 64;
@@ -35,6 +37,7 @@ pub(crate) struct Plan {
     pub(crate) connection_limit: usize,
     pub(crate) drain: Duration,
     pub(crate) limits: Limits,
+    pub(crate) failures: FailureLimit,
     pub(crate) phases: PhaseLimits,
     pub(crate) linger: Duration,
     pub(crate) listeners: Vec<ListenerPlan>,
@@ -75,9 +78,12 @@ pub(crate) struct RoutePlan {
     pub(crate) scope: Option<HeaderValue>,
     pub(crate) sources: Vec<Source>,
     pub(crate) forward_credential: bool,
+    /// Whether a form may hold the credential: then it is read before the decision.
+    pub(crate) reads_form: bool,
     /// Whether a query may hold the credential: then responses must not be stored.
     pub(crate) query_source: bool,
     pub(crate) challenges: Challenges,
+    pub(crate) template: Template,
     pub(crate) orgs: Vec<Bytes>,
     pub(crate) body_bytes: u64,
     pub(crate) exchange: ExchangeLimits,
@@ -168,6 +174,7 @@ impl Plan {
                     phases: PhaseLimits::new(&settings.timeouts),
                     linger: settings.timeouts.linger,
                     limits: settings.limits,
+                    failures: FailureLimit::new(&settings.failures),
                     listeners,
                     table,
                     routes,
@@ -190,6 +197,7 @@ impl Plan {
     /// names that were resolved before keep their addresses. The result is the other upstreams.
     pub(crate) fn follow(&mut self, old: &Self) -> Vec<Arc<UpstreamPlan>> {
         self.generation = old.generation + 1;
+        self.failures.follow(&old.failures);
         let mut fresh = Vec::new();
         for upstream in &mut self.upstreams {
             if let Some(same) = old.upstreams.iter().find(|known| known == &upstream) {
@@ -424,6 +432,7 @@ impl Faults {
             CredentialSource::Basic
             | CredentialSource::Bearer
             | CredentialSource::Cookie(_)
+            | CredentialSource::Form(_)
             | CredentialSource::Query(_) => None,
         });
         HeaderRules::new(prefix, settings.headers.underscore, remove, sources.collect())
@@ -466,7 +475,13 @@ impl Faults {
                 strip_prefix: route.strip_prefix.clone(),
                 value: index,
             });
-            plans.push(route_plan(index, upstream.unwrap_or(0), route, access, settings));
+            let (template, faults) = Template::new(route.error_template, &route.errors);
+            faults.into_iter().for_each(|(below, what)| self.add(format!("{key}.{below}"), what));
+            if !metadata(route, settings).is_none_or(is_url) {
+                self.add(format!("{key}.resource_metadata"), "must be an http or https URL");
+            }
+            let (index, upstream) = (index, upstream.unwrap_or(0));
+            plans.push(route_plan((index, upstream), route, access, template, settings));
         }
         (plans, specs)
     }
@@ -513,11 +528,22 @@ impl Faults {
     }
 }
 
+/// The URL that a route's bearer challenges name.
+fn metadata<'s>(route: &'s Route, settings: &'s Settings) -> Option<&'s str> {
+    route.resource_metadata.as_deref().or(settings.identity.resource_metadata.as_deref())
+}
+
+fn is_url(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"\"\\<>".contains(&byte);
+    rest.is_some_and(|rest| !rest.is_empty()) && text.len() <= 512 && text.bytes().all(plain)
+}
+
 fn route_plan(
-    index: usize,
-    upstream: usize,
+    (index, upstream): (usize, usize),
     route: &Route,
     access: AccessPlan,
+    template: Template,
     settings: &Settings,
 ) -> RoutePlan {
     let permission = match &access {
@@ -540,15 +566,21 @@ fn route_plan(
         scope: permission.clone().map(|text| HeaderValue::from_static(text.leak())),
         sources: route.credentials.iter().filter_map(compile_source).collect(),
         forward_credential: route.forward_credential,
+        reads_form: route
+            .credentials
+            .iter()
+            .any(|source| matches!(source, CredentialSource::Form(_))),
         query_source: route
             .credentials
             .iter()
             .any(|source| matches!(source, CredentialSource::Query(_))),
         challenges: Challenges::new(
             &settings.identity.realm,
+            metadata(route, settings),
             &route.credentials,
             permission.as_deref(),
         ),
+        template,
         orgs: route.orgs.iter().map(|org| Bytes::copy_from_slice(org.as_bytes())).collect(),
         body_bytes: route.body_bytes,
         exchange: ExchangeLimits { read_ns: nanos(read), whole_ns: nanos(whole) },
@@ -562,6 +594,7 @@ fn compile_source(source: &CredentialSource) -> Option<Source> {
         CredentialSource::Basic => Source::Basic,
         CredentialSource::Bearer => Source::Bearer,
         CredentialSource::Cookie(name) => Source::Cookie(name.clone()),
+        CredentialSource::Form(name) => Source::Form(name.clone()),
         // The alphabet of the names is that of header names.
         CredentialSource::Header(name) => Source::Header(HeaderName::try_from(name).ok()?),
         CredentialSource::Query(name) => Source::Query(name.clone()),

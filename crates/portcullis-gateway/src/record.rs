@@ -99,10 +99,6 @@ impl Record {
         &self.connection
     }
 
-    pub(crate) fn opened(&self) -> Now {
-        self.opened
-    }
-
     pub(crate) fn id(&self) -> &RequestId {
         &self.id
     }
@@ -177,6 +173,11 @@ impl Record {
             self.decision_ns = self.worker.sample().mono.since(self.opened.mono);
             self.worker.meters.decision(self.decision_ns);
         }
+    }
+
+    /// The decision ends here, after a wait: no measure of how long deciding takes.
+    pub(crate) fn decided_late(&mut self) {
+        self.decision_ns = self.worker.sample().mono.since(self.opened.mono);
     }
 
     /// An attempt to reach the upstream begins.

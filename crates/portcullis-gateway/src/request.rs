@@ -10,15 +10,17 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use portcullis_core::directory::Place;
+use portcullis_core::feed::Position;
 use portcullis_core::route::{self, Lookup, RawTarget, ResourceText, Scheme, Target, TargetFault};
-use portcullis_core::verdict::DenyReason;
+use portcullis_core::time::Now;
+use portcullis_core::verdict::{Challenge, DenyReason};
 
 use crate::body::{DownstreamBody, UpstreamBody};
-use crate::credential::{self, Places};
+use crate::credential::{self, Form, Places, Presented};
 use crate::forward::{self, Caller, Removal, Writing};
 use crate::outcome::Outcome;
 use crate::phase::Connection;
@@ -31,10 +33,14 @@ use crate::shared::Published;
 use crate::upstream;
 use crate::worker::Worker;
 
+pub(crate) use wait::{Held, resume};
+
 /// What becomes of a request once its head is known.
 pub(crate) enum Step {
     /// The gateway answers.
     Answer(Response<DownstreamBody>),
+    /// It is decided when what it needs has come.
+    Hold(Box<Held>),
     /// It goes to its upstream.
     Send(Admission),
 }
@@ -54,6 +60,31 @@ enum Ending<'p> {
     Options,
     /// To the one spelling of its path.
     Redirect(String),
+    /// Not yet: it cannot be decided before this has come.
+    Waits(Need, &'p RoutePlan),
+}
+
+/// What a decision may have to wait for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Need {
+    /// The body, which may hold the credential.
+    Form,
+    /// A directory at this position or later.
+    Position(Position),
+}
+
+/// What earlier rounds of a decision left for the next one. Empty for nearly every request, which
+/// is decided in one round.
+#[derive(Default)]
+struct Earlier {
+    /// The body, read as a form.
+    form: Option<Form>,
+    /// The credential, already taken from the request.
+    presented: Option<Presented>,
+    /// The query without its credential, if one was cut from it.
+    rewritten: Option<Option<String>>,
+    /// The position that was asked for has been waited for.
+    waited: bool,
 }
 
 impl From<DenyReason> for Ending<'_> {
@@ -74,9 +105,10 @@ pub(crate) fn decide(
     let setup = Rc::clone(record.setup());
     let (mut parts, incoming) = request.into_parts();
     let manner = manner(&parts, &incoming);
-    let hint = incoming.size_hint();
-    let size = Size { least: hint.lower(), exact: hint.exact().is_some() };
-    let decided = admit((worker, &setup), connection, &mut parts, size, &mut record);
+    let size = Size::of(&incoming);
+    let mut earlier = Earlier::default();
+    let asked = Asked { parts: &mut parts, size, now, earlier: &mut earlier };
+    let decided = admit((worker, &setup), connection, asked, &mut record);
     record.decided();
     match decided {
         Ok(route) => {
@@ -88,6 +120,11 @@ pub(crate) fn decide(
         Err(Ending::Denied(denial)) => Step::Answer(respond::deny(record, &denial, manner)),
         Err(Ending::Options) => Step::Answer(respond::options(record)),
         Err(Ending::Redirect(to)) => Step::Answer(respond::redirect(record, &to, manner)),
+        Err(Ending::Waits(need, route)) => {
+            connection.limit(route.exchange);
+            let route = route.index;
+            Step::Hold(Box::new(Held { parts, incoming, record, manner, earlier, need, route }))
+        }
     }
 }
 
@@ -108,14 +145,30 @@ struct Size {
     exact: bool,
 }
 
+impl Size {
+    fn of(incoming: &Incoming) -> Self {
+        let hint = incoming.size_hint();
+        Self { least: hint.lower(), exact: hint.exact().is_some() }
+    }
+}
+
+/// A request as one round of its decision sees it.
+struct Asked<'r> {
+    parts: &'r mut Parts,
+    size: Size,
+    /// The round's one clock sample.
+    now: Now,
+    earlier: &'r mut Earlier,
+}
+
 /// Steps 3 to 11. On success the head has become the upstream's.
 fn admit<'w>(
     (worker, setup): (&Rc<Worker>, &'w Setup),
     connection: &Connection,
-    parts: &mut Parts,
-    size: Size,
+    asked: Asked<'_>,
     record: &mut Record,
 ) -> Result<&'w RoutePlan, Ending<'w>> {
+    let Asked { parts, size, now, earlier } = asked;
     // 3: the target, in the one spelling that is matched and forwarded.
     let (uri, method) = (parts.uri.clone(), parts.method.clone());
     let host = forward::only_host(&parts.headers)?;
@@ -139,7 +192,8 @@ fn admit<'w>(
     let asking =
         Asking { worker, setup, connection, directory: directory.as_deref(), method: &method };
     let mut removal = Removal::default();
-    let decision = judge(&asking, &target, (parts, size), &mut removal, record)?;
+    let asked = Asked { parts: &mut *parts, size, now, earlier: &mut *earlier };
+    let decision = judge(&asking, &target, asked, &mut removal, record)?;
 
     // 11: the upstream's head.
     let route = decision.route;
@@ -154,6 +208,9 @@ fn admit<'w>(
         texts: &worker.texts,
         chunked: !size.exact && matches!(method, Method::GET | Method::HEAD),
     };
+    if let Some(form) = &earlier.form {
+        form.announce(&mut parts.headers);
+    }
     writing.write(&mut parts.headers, &removal, decision.caller.as_ref());
     if let Some(other) = other_uri {
         parts.uri = other;
@@ -223,10 +280,11 @@ struct Decision<'w, 'a, 't> {
 fn judge<'w, 'a, 't>(
     asking: &Asking<'a, 'w>,
     target: &'t Target<'_>,
-    (parts, size): (&mut Parts, Size),
+    asked: Asked<'_>,
     removal: &mut Removal,
     record: &mut Record,
 ) -> Result<Decision<'w, 'a, 't>, Ending<'w>> {
+    let Asked { parts, size, now, earlier } = asked;
     let Asking { worker, setup, connection, directory: _, method } = *asking;
     let plan = &*setup.plan;
     let listener = plan.listeners.get(connection.listener).ok_or(DenyReason::BadRequest)?;
@@ -252,27 +310,21 @@ fn judge<'w, 'a, 't>(
     if parts.headers.len() > plan.limits.header_count {
         return Err(denied(DenyReason::HeadTooLarge));
     }
-    plan.headers.examine(&parts.headers, removal).map_err(denied)?;
+    let at_least = plan.headers.examine(&parts.headers, removal).map_err(denied)?;
     if route.body_bytes > 0 && size.least > route.body_bytes {
         return Err(denied(DenyReason::BodyTooLarge));
     }
 
     // 6 to 9: who asks, and may they?
-    let mut rewritten = None;
     let client = forward::client_address(&parts.headers, listener, connection.peer.ip());
     record.came_from(client);
     let caller = if let AccessPlan::Public = route.access {
         record.passed(Outcome::Public);
         None
     } else {
-        let places = Places {
-            headers: &mut parts.headers,
-            query: target.query(),
-            rewritten: &mut rewritten,
-            keep: route.forward_credential,
-        };
-        let wanted = Wanted { route, resource: found.resource(), client };
-        Some(identify(asking, &wanted, places, record)?)
+        let seeking = Seeking { headers: &mut parts.headers, query: target.query(), earlier };
+        let wanted = Wanted { route, resource: found.resource(), client, at_least, now };
+        Some(identify(asking, &wanted, seeking, record)?)
     };
 
     // 10: the gateway's own limits.
@@ -280,6 +332,7 @@ fn judge<'w, 'a, 't>(
         return Err(denied(DenyReason::Overloaded));
     }
     let path = found.upstream_path().map_err(|_| denied(DenyReason::BadRequest))?;
+    let rewritten = earlier.rewritten.take();
     Ok(Decision { route, listener, caller, path, rewritten })
 }
 
@@ -305,41 +358,64 @@ impl<'w> Decision<'w, '_, '_> {
     }
 }
 
-/// What a caller wants to use, and from where.
+/// What a caller wants to use, from where, and when.
 struct Wanted<'w> {
     route: &'w RoutePlan,
     resource: Option<ResourceText>,
     client: IpAddr,
+    /// The position the caller knows its credential to be valid at.
+    at_least: Option<Position>,
+    now: Now,
+}
+
+/// Where a credential is looked for, and what an earlier round has already found.
+struct Seeking<'r> {
+    headers: &'r mut HeaderMap,
+    query: Option<&'r str>,
+    earlier: &'r mut Earlier,
 }
 
 /// Steps 6 to 9: usable state, credential, verification, authorization.
 fn identify<'w, 'a>(
     asking: &Asking<'a, 'w>,
     wanted: &Wanted<'w>,
-    mut places: Places<'_>,
+    mut seeking: Seeking<'_>,
     record: &mut Record,
 ) -> Result<Caller<'a>, Ending<'w>> {
     let Asking { worker, setup, connection: _, directory, method } = *asking;
-    let Wanted { route, resource, client } = *wanted;
+    let Wanted { route, resource, client, at_least, now } = *wanted;
     let plan = &*setup.plan;
     let denied = |reason| Ending::Denied(Denial::on(route, reason));
 
     let published = directory.ok_or_else(|| denied(DenyReason::NoState))?;
-    let stale = worker.shared.staleness_ns(record.opened().mono);
+    let stale = worker.shared.staleness_ns(now.mono);
     record.decided_by(published.position(), stale.map(|ns| ns / 1_000_000));
     if refuses_stale(route.max_staleness_ns, route.on_stale, stale, method) {
         return Err(denied(DenyReason::Stale));
     }
-    let presented =
-        credential::take(&route.sources, &plan.prefixes, &mut places).map_err(denied)?;
-    let principal = published
-        .directory()
-        .verify(presented.key(), client, record.opened().wall, &plan.peppers)
-        .map_err(|refusal| {
+    let presented = match seeking.earlier.presented.take() {
+        Some(presented) => presented,
+        None => take(asking, wanted, &mut seeking)?,
+    };
+    let verified = published.directory().verify(presented.key(), client, now.wall, &plan.peppers);
+    let principal = match verified {
+        Ok(principal) => principal,
+        Err(refusal) => {
             record.claimed(presented.id());
-            let reveal = refusal.reveal;
-            Ending::Denied(Denial { reveal, ..Denial::on(route, refusal.reason) })
-        })?;
+            let behind = at_least.filter(|wanted| published.position() < *wanted);
+            let Some(position) = behind.filter(|_| is_failure(refusal.reason)) else {
+                let denial = failed(asking, wanted, refusal.reason);
+                let reveal = refusal.reveal && denial.reason == refusal.reason;
+                return Err(Ending::Denied(Denial { reveal, ..denial }));
+            };
+            let earlier = seeking.earlier;
+            if earlier.waited || plan.failures.is_flooding(client, now.mono) {
+                return Err(Ending::Denied(failed(asking, wanted, DenyReason::Behind)));
+            }
+            earlier.presented = Some(presented);
+            return Err(Ending::Waits(Need::Position(position), route));
+        }
+    };
     record.verified(&principal);
     if !route.orgs.is_empty() && !route.orgs.contains(principal.org_id()) {
         return Err(denied(DenyReason::WrongOrg));
@@ -366,6 +442,51 @@ fn identify<'w, 'a>(
     record.passed(Outcome::Allowed);
     let scope = route.scope.as_ref().map(|permission| (permission.clone(), resource));
     Ok(Caller { permit, published, scope })
+}
+/// Step 7. A form can be looked at only when it has been read.
+fn take<'w>(
+    asking: &Asking<'_, 'w>,
+    wanted: &Wanted<'w>,
+    seeking: &mut Seeking<'_>,
+) -> Result<Presented, Ending<'w>> {
+    let route = wanted.route;
+    let Seeking { headers, query, earlier } = seeking;
+    if route.reads_form && earlier.form.is_none() {
+        let follows = credential::is_form(headers);
+        if follows.map_err(|reason| Ending::Denied(Denial::on(route, reason)))? {
+            return Err(Ending::Waits(Need::Form, route));
+        }
+    }
+    let mut places = Places {
+        headers,
+        query: *query,
+        rewritten: &mut earlier.rewritten,
+        form: earlier.form.as_mut(),
+        keep: route.forward_credential,
+    };
+    credential::take(&route.sources, &asking.setup.plan.prefixes, &mut places)
+        .map_err(|reason| Ending::Denied(failed(asking, wanted, reason)))
+}
+
+/// Whether a reason says that a credential was presented and is not valid.
+fn is_failure(reason: DenyReason) -> bool {
+    reason.challenge() == Challenge::InvalidToken
+}
+
+/// The denial of a request whose credential is not valid, or not yet; it counts against its source,
+/// and one too many is answered with that instead.
+fn failed<'w>(asking: &Asking<'_, 'w>, wanted: &Wanted<'w>, reason: DenyReason) -> Denial<'w> {
+    let denial = Denial::on(wanted.route, reason);
+    if !is_failure(reason) && reason != DenyReason::Behind {
+        return denial;
+    }
+    match asking.setup.plan.failures.note(wanted.client, wanted.now.mono) {
+        None => denial,
+        Some(wait) => {
+            let flood = Denial::on(wanted.route, DenyReason::AuthFlood);
+            Denial { retry_after_s: Some(wait), ..flood }
+        }
+    }
 }
 
 /// Whether a directory this old may not decide this request.
@@ -428,5 +549,9 @@ pub(crate) async fn relay(
     Response::from_parts(parts, DownstreamBody::relay(incoming, link, record))
 }
 
+mod wait;
+
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::Bench;

@@ -2,8 +2,6 @@
 //! The one place on the data plane where statuses are put on the wire; which reason has which
 //! status is the core's table. Never says more than that table.
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER,
@@ -17,14 +15,13 @@ use crate::outcome::Outcome;
 use crate::plan::RoutePlan;
 use crate::record::Record;
 use crate::settings::CredentialSource;
+use crate::template::{self, Filling, Template};
 
 /// The header that carries the request id.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("portcullis-request-id");
 
-const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
-const ONE_SECOND: HeaderValue = HeaderValue::from_static("1");
 
 /// A refusal and what its answer depends on.
 pub(crate) struct Denial<'r> {
@@ -35,6 +32,8 @@ pub(crate) struct Denial<'r> {
     pub(crate) allow: Option<&'r str>,
     /// The caller proved possession, and its organization lets it know the reason.
     pub(crate) reveal: bool,
+    /// After how many seconds it may be tried again, for 429.
+    pub(crate) retry_after_s: Option<u64>,
 }
 
 /// How a request wants to be answered.
@@ -51,12 +50,17 @@ pub(crate) struct Manner {
 impl<'r> Denial<'r> {
     /// A refusal before a route was found, or one that does not depend on it.
     pub(crate) fn of(reason: DenyReason) -> Self {
-        Self { reason, route: None, allow: None, reveal: false }
+        Self { reason, route: None, allow: None, reveal: false, retry_after_s: None }
     }
 
     /// A refusal on a route.
     pub(crate) fn on(route: &'r RoutePlan, reason: DenyReason) -> Self {
-        Self { reason, route: Some(route), allow: None, reveal: false }
+        Self { route: Some(route), ..Self::of(reason) }
+    }
+
+    /// After how many seconds it may be tried again, if that helps.
+    fn retry_after(&self) -> Option<u64> {
+        self.retry_after_s.or(self.reason.retry_soon().then_some(1))
     }
 }
 
@@ -69,13 +73,18 @@ pub(crate) fn deny(
     let problem = denial.reason.problem();
     record.deny(denial.reason);
     let mut headers = HeaderMap::with_capacity(8);
-    let body = if manner.grpc { grpc(&mut headers, problem) } else { plain(&mut headers, denial) };
-    let status = if manner.grpc { 200 } else { problem.status };
+    let as_grpc = manner.grpc || denial.route.is_some_and(|route| route.template.is_grpc());
+    let body = if as_grpc {
+        grpc(&mut headers, problem)
+    } else {
+        plain(&mut headers, denial, record.id().as_str())
+    };
+    let status = if as_grpc { 200 } else { problem.status };
     headers.insert(CACHE_CONTROL, NO_STORE);
     if let Some(id) = record.worker().texts.value(record.id().as_bytes()) {
         headers.insert(REQUEST_ID, id);
     }
-    if !manner.grpc {
+    if !as_grpc {
         for challenge in challenges(denial) {
             headers.append(WWW_AUTHENTICATE, challenge.clone());
         }
@@ -83,8 +92,8 @@ pub(crate) fn deny(
     if let Some(allow) = denial.allow.and_then(|allow| HeaderValue::from_str(allow).ok()) {
         headers.insert(ALLOW, allow);
     }
-    if denial.reason.retry_soon() {
-        headers.insert(RETRY_AFTER, ONE_SECOND);
+    if let Some(seconds) = denial.retry_after() {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if denial.reason.after() == After::Close || manner.unread {
         record.connection().linger.set(true);
@@ -99,19 +108,20 @@ pub(crate) fn deny(
     respond(status, headers, body)
 }
 
-fn plain(headers: &mut HeaderMap, denial: &Denial<'_>) -> Bytes {
-    let permission = denial.route.and_then(RoutePlan::permission);
+fn plain(headers: &mut HeaderMap, denial: &Denial<'_>, request_id: &str) -> Bytes {
     let needs_permission = denial.reason.challenge() == Challenge::InsufficientScope;
-    let body = match permission.filter(|_| needs_permission) {
-        Some(permission) => {
-            problem_body(denial.reason.problem(), Some(("required_permission", permission)))
-        }
-        None if denial.reveal => {
-            problem_body(denial.reason.problem(), Some(("reason", denial.reason.label())))
-        }
-        None => problem_body(denial.reason.problem(), None),
+    let filling = Filling {
+        problem: denial.reason.problem(),
+        request_id,
+        permission: denial.route.and_then(RoutePlan::permission).filter(|_| needs_permission),
+        retry_after_s: denial.retry_after(),
+        reveal: denial.reveal.then(|| denial.reason.label()),
     };
-    headers.insert(CONTENT_TYPE, PROBLEM_JSON);
+    let (content_type, body) = match denial.route {
+        Some(route) => route.template.body(filling),
+        None => Template::default().body(filling),
+    };
+    headers.insert(CONTENT_TYPE, content_type);
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     Bytes::from(body)
 }
@@ -183,7 +193,9 @@ pub(crate) fn close_after(headers: &mut HeaderMap) {
 /// A whole answer in bytes, for a head that never became a request. The connection is closed.
 pub(crate) fn raw(reason: DenyReason, request_id: &str, wall_ms: u64) -> String {
     let problem = reason.problem();
-    let body = problem_body(problem, None);
+    let filling =
+        Filling { problem, request_id, permission: None, retry_after_s: None, reveal: None };
+    let body = template::problem(filling);
     let date = std::time::UNIX_EPOCH + std::time::Duration::from_millis(wall_ms);
     format!(
         "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
@@ -196,21 +208,6 @@ pub(crate) fn raw(reason: DenyReason, request_id: &str, wall_ms: u64) -> String 
     )
 }
 
-/// The exact bytes of a problem, with at most one extra member.
-fn problem_body(problem: &Problem, extra: Option<(&str, &str)>) -> String {
-    let Problem { code, status, title, detail } = problem;
-    let mut body = format!(
-        r#"{{"type":"urn:portcullis:problem:{code}","title":"{title}","status":{status},"code":"{code}","detail":"{detail}""#
-    );
-    if let Some((name, value)) = extra {
-        // Permissions and labels hold no character that JSON escapes. Writing to a String cannot
-        // fail.
-        let _ = write!(body, r#","{name}":"{value}""#);
-    }
-    body.push('}');
-    body
-}
-
 /// A route's `WWW-Authenticate` lines, one per scheme, in the order of its sources.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Challenges {
@@ -221,14 +218,23 @@ pub(crate) struct Challenges {
 }
 
 impl Challenges {
-    /// The lines for these sources.
-    pub(crate) fn new(realm: &str, sources: &[CredentialSource], permission: Option<&str>) -> Self {
+    /// The lines for these sources. `metadata` is where a bearer's client finds out whom to ask for
+    /// a credential (RFC 9728).
+    pub(crate) fn new(
+        realm: &str,
+        metadata: Option<&str>,
+        sources: &[CredentialSource],
+        permission: Option<&str>,
+    ) -> Self {
+        let metadata =
+            metadata.map(|url| format!(r#", resource_metadata="{url}""#)).unwrap_or_default();
         let mut schemes: Vec<String> = Vec::new();
         for source in sources {
             let scheme = match source {
                 CredentialSource::Basic => format!(r#"Basic realm="{realm}", charset="UTF-8""#),
-                CredentialSource::Bearer => format!(r#"Bearer realm="{realm}""#),
+                CredentialSource::Bearer => format!(r#"Bearer realm="{realm}"{metadata}"#),
                 CredentialSource::Cookie(_)
+                | CredentialSource::Form(_)
                 | CredentialSource::Header(_)
                 | CredentialSource::Query(_) => format!(r#"ApiKey realm="{realm}""#),
             };
@@ -252,25 +258,11 @@ impl Challenges {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt as _;
+
     use super::*;
-
-    #[test]
-    fn the_body_of_invalid_token_is_exactly_the_specified_bytes() {
-        assert_eq!(
-            problem_body(DenyReason::UnknownKey.problem(), None),
-            r#"{"type":"urn:portcullis:problem:invalid_token","title":"Unauthorized","status":401,"code":"invalid_token","detail":"The credential is not valid."}"#
-        );
-    }
-
-    #[test]
-    fn every_body_is_json_and_names_its_status() {
-        for reason in DenyReason::ALL {
-            let body = problem_body(reason.problem(), Some(("required_permission", "a:b")));
-            let parsed: serde_json::Value = serde_json::from_str(&body).unwrap();
-            assert_eq!(parsed["status"], reason.problem().status);
-            assert_eq!(parsed["required_permission"], "a:b");
-        }
-    }
+    use crate::request::Bench;
+    use crate::settings::{ErrorBody, ErrorTemplate};
 
     #[test]
     fn challenges_stand_one_per_scheme_in_the_order_of_the_sources() {
@@ -280,7 +272,7 @@ mod tests {
             CredentialSource::Query("key".to_owned()),
             CredentialSource::Basic,
         ];
-        let challenges = Challenges::new("R", &sources, Some("cluster:read"));
+        let challenges = Challenges::new("R", None, &sources, Some("cluster:read"));
         assert_eq!(
             challenges.insufficient_scope,
             [
@@ -297,10 +289,99 @@ mod tests {
     }
 
     #[test]
+    fn the_bearer_challenge_says_where_the_resource_s_metadata_is() {
+        let sources = [CredentialSource::Bearer, CredentialSource::Basic];
+        let metadata = Some("https://api.example.com/.well-known/oauth-protected-resource");
+        let challenges = Challenges::new("R", metadata, &sources, None);
+        let start = r#"Bearer realm="R", resource_metadata="https://api.example.com/.well-known/oauth-protected-resource""#;
+        assert_eq!(challenges.bare, [start, r#"Basic realm="R", charset="UTF-8""#]);
+        let invalid = format!(r#"{start}, error="invalid_token""#);
+        assert_eq!(*challenges.invalid_token.first().unwrap(), invalid);
+    }
+
+    /// Status, headers in their order, body; without what differs by nature.
+    fn answer(bench: &Bench, reason: DenyReason, manner: Manner) -> String {
+        let record = Record::open(&bench.worker, &bench.connection, bench.worker.sample());
+        let id = record.id().as_str().to_owned();
+        let setup = bench.worker.setup();
+        let route = setup.plan.routes().first().unwrap();
+        let response = deny(record, &Denial::on(route, reason), manner);
+        let (parts, body) = response.into_parts();
+        let body = futures_util::FutureExt::now_or_never(body.collect()).unwrap().unwrap();
+        let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
+        format!("{:?} {:?} {text}", parts.status, parts.headers).replace(&id, "ID")
+    }
+
+    #[test]
+    fn no_template_tells_the_reasons_of_an_invalid_credential_apart() {
+        let own = ErrorBody {
+            code: "invalid_token".to_owned(),
+            content_type: "text/html".to_owned(),
+            body: "<p>{status} {code} {title} {request_id} {retry_after} {permission}".to_owned(),
+        };
+        let shapes = ErrorTemplate::ALL.iter().map(|template| (*template, Vec::new()));
+        let mut seen = Vec::new();
+        for (template, errors) in shapes.chain([(ErrorTemplate::Problem, vec![own])]) {
+            let bench = Bench::new(|settings| {
+                for route in &mut settings.routes {
+                    route.error_template = template;
+                    route.errors = errors.clone();
+                }
+            });
+            for manner in [
+                Manner::default(),
+                Manner { head: true, ..Manner::default() },
+                Manner { grpc: true, ..Manner::default() },
+                Manner { unread: true, ..Manner::default() },
+            ] {
+                let first = answer(&bench, DenyReason::Malformed, manner);
+                let mut reasons = 0;
+                for reason in DenyReason::ALL {
+                    if reason.problem().code == "invalid_token" {
+                        assert_eq!(answer(&bench, *reason, manner), first, "{template:?}");
+                        reasons += 1;
+                    }
+                }
+                assert_eq!(reasons, 17);
+                seen.push(first);
+            }
+        }
+        seen.sort_unstable();
+        seen.dedup();
+        assert!(seen.len() > 20, "the shapes differ from each other: {}", seen.len());
+    }
+
+    #[test]
+    fn a_template_for_grpc_answers_so_whatever_was_asked() {
+        let bench = Bench::new(|settings| {
+            settings.routes.first_mut().unwrap().error_template = ErrorTemplate::Grpc;
+        });
+        for (reason, status) in [
+            (DenyReason::DuplicateCredential, 13),
+            (DenyReason::UnknownKey, 16),
+            (DenyReason::MissingPermission, 7),
+            (DenyReason::AuthFlood, 8),
+            (DenyReason::UpstreamConnect, 14),
+            (DenyReason::NoState, 14),
+            (DenyReason::UpstreamTimeout, 4),
+            (DenyReason::BodyTooLarge, 2),
+        ] {
+            let answer = answer(&bench, reason, Manner::default());
+            let wanted = format!(
+                r#""grpc-status": "{status}", "grpc-message": "{}""#,
+                reason.problem().code
+            );
+            assert!(answer.starts_with("200 ") && answer.contains(&wanted), "{answer}");
+            assert!(!answer.contains("www-authenticate"), "{answer}");
+        }
+    }
+
+    #[test]
     fn a_raw_answer_closes_and_has_the_same_body() {
         let text = raw(DenyReason::HeadTimeout, "00", 0);
         assert!(text.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{text}");
         assert!(text.contains("\r\nconnection: close\r\n"), "{text}");
-        assert!(text.ends_with(&problem_body(DenyReason::HeadTimeout.problem(), None)), "{text}");
+        let end = r#""code":"head_timeout","detail":"The request head did not arrive in time."}"#;
+        assert!(text.ends_with(end), "{text}");
     }
 }

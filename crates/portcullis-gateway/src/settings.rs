@@ -35,6 +35,8 @@ pub struct Settings {
     pub limits: Limits,
     /// `[timeouts]`: how long for everything.
     pub timeouts: Timeouts,
+    /// `[failures]`: how many invalid credentials of one source are put up with.
+    pub failures: Failures,
     /// `[[upstreams]]`: the protected services.
     pub upstreams: Vec<Upstream>,
     /// `[[routes]]`: which requests go where and what they need. None = everything is refused.
@@ -124,11 +126,17 @@ pub struct Identity {
     pub prefix: String,
     /// `identity.realm`: the realm in challenges.
     pub realm: String,
+    /// `identity.resource_metadata`: the `resource_metadata` of bearer challenges, a URL.
+    pub resource_metadata: Option<String>,
 }
 
 impl Default for Identity {
     fn default() -> Self {
-        Self { prefix: "x-auth-".to_owned(), realm: "portcullis".to_owned() }
+        Self {
+            prefix: "x-auth-".to_owned(),
+            realm: "portcullis".to_owned(),
+            resource_metadata: None,
+        }
     }
 }
 
@@ -243,6 +251,22 @@ impl Default for Timeouts {
     }
 }
 
+/// `[failures]`: how many invalid credentials of one source are put up with. A source is an IPv4
+/// address or an IPv6 network of 64 bits; a valid credential always passes.
+#[derive(Clone, Debug)]
+pub struct Failures {
+    /// `failures.rate`: so many in a period; beyond it 429. 0 = any number.
+    pub rate: u64,
+    /// `failures.period`: the period.
+    pub period: Duration,
+}
+
+impl Default for Failures {
+    fn default() -> Self {
+        Self { rate: 100, period: Duration::from_secs(10) }
+    }
+}
+
 /// One `[[upstreams]]` entry: a protected service, reached over plain HTTP/1.1, round robin.
 #[derive(Clone, Debug)]
 pub struct Upstream {
@@ -330,6 +354,13 @@ pub struct Route {
     pub on_stale: OnStale,
     /// `routes.streaming`: bodies may pause as long as `timeouts.stream_idle`.
     pub streaming: bool,
+    /// `routes.resource_metadata`: what this route's bearer challenges name instead of
+    /// `identity.resource_metadata`.
+    pub resource_metadata: Option<String>,
+    /// `routes.error_template`: the shape of its denials.
+    pub error_template: ErrorTemplate,
+    /// `routes.errors`: own bodies, over the template's.
+    pub errors: Vec<ErrorBody>,
 }
 
 impl Route {
@@ -357,6 +388,9 @@ impl Route {
             max_staleness: Duration::ZERO,
             on_stale: OnStale::ServeRecorded,
             streaming: false,
+            resource_metadata: None,
+            error_template: ErrorTemplate::Problem,
+            errors: Vec::new(),
         }
     }
 }
@@ -378,6 +412,57 @@ pub enum Access {
     },
 }
 
+/// `routes.error_template`: the shape of a denial's body, by the clients that know it.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum ErrorTemplate {
+    /// `"aihub"`: `{"message"}`.
+    Aihub,
+    /// `"castai"`: `{"message", "fieldViolations"}`.
+    Castai,
+    /// `"grpc"`: no body, `grpc-status` and `grpc-message`, whatever the request was.
+    Grpc,
+    /// `"kitaru"`: `{"detail"}`.
+    Kitaru,
+    /// `"oauth"`: `{"error", "error_description"}`.
+    Oauth,
+    /// `"openai"`: `{"error": {"message", "type", "param", "code"}}`.
+    Openai,
+    /// `"problem"`: RFC 9457.
+    #[default]
+    Problem,
+    /// `"unkey"`: `{"meta": {"requestId"}, "error": {"title", "detail", "status", "type"}}`.
+    Unkey,
+    /// `"zenml"`: `{"detail": ["<class>", "<message>"]}`.
+    Zenml,
+}
+
+impl ErrorTemplate {
+    /// Every template.
+    pub const ALL: &[Self] = &[
+        Self::Aihub,
+        Self::Castai,
+        Self::Grpc,
+        Self::Kitaru,
+        Self::Oauth,
+        Self::Openai,
+        Self::Problem,
+        Self::Unkey,
+        Self::Zenml,
+    ];
+}
+
+/// `routes.errors.<code>`: the operator's own answer to one code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorBody {
+    /// The code.
+    pub code: String,
+    /// `routes.errors.<code>.content_type`.
+    pub content_type: String,
+    /// `routes.errors.<code>.body`: at most 16 KiB, with the placeholders `{code}`, `{status}`,
+    /// `{title}`, `{request_id}`, `{retry_after}` and `{permission}`.
+    pub body: String,
+}
+
 /// A place in the request where a key may stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialSource {
@@ -387,6 +472,9 @@ pub enum CredentialSource {
     Bearer,
     /// `"cookie:NAME"`: the cookie of this name.
     Cookie(String),
+    /// `"form:NAME"`: the field of this name in a body of type
+    /// `application/x-www-form-urlencoded` of at most 16 KiB.
+    Form(String),
     /// `"header:NAME"`: the whole value of this header.
     Header(String),
     /// `"query:NAME"`: the query parameter of this name.
@@ -408,6 +496,7 @@ impl std::str::FromStr for CredentialSource {
             Some(("header", name)) => Ok(Self::Header(named(name)?.to_ascii_lowercase())),
             Some(("query", name)) => Ok(Self::Query(named(name)?)),
             Some(("cookie", name)) => Ok(Self::Cookie(named(name)?)),
+            Some(("form", name)) => Ok(Self::Form(named(name)?)),
             _ => Err(CredentialSourceError),
         }
     }
@@ -415,7 +504,7 @@ impl std::str::FromStr for CredentialSource {
 
 /// The text names no credential source.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a credential source is bearer, basic, header:NAME, query:NAME or cookie:NAME")]
+#[error("a credential source is bearer, basic, header:NAME, form:NAME, query:NAME or cookie:NAME")]
 pub struct CredentialSourceError;
 
 /// `routes.unknown_resource`: what a resource is that the directory does not know.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use portcullis_core::directory::Directory;
 use portcullis_core::feed::Position;
 use portcullis_core::time::{Clock, MonoNs};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// What requests are decided from; `None` before the first snapshot. Written by the steward.
     pub(crate) directory: ArcSwapOption<Published>,
+    /// Rung by the steward after each swap of the directory, for requests that wait for one.
+    pub(crate) swapped: Notify,
     /// Mono time of the last valid line, 0 = never. Written by the steward.
     pub(crate) contact: AtomicU64,
     /// Whether staleness has a meaning: not for a file.

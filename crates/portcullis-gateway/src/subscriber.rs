@@ -496,6 +496,7 @@ impl Subscriber {
         let Some(view) = self.ledger.with(|ledger| ledger.view()) else { return };
         let published = Arc::new(Published::new(view));
         let old = self.shared.directory.swap(Some(published));
+        self.shared.swapped.notify_waiters();
         self.retired.extend(old);
         self.bury();
         self.acknowledge();

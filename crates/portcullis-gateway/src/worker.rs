@@ -46,6 +46,8 @@ pub(crate) struct Worker {
     pub(crate) connections: Connections,
     /// Requests whose record is open.
     pub(crate) in_flight: Cell<usize>,
+    /// Requests that wait for what they can be decided with.
+    pub(crate) waiting: Cell<usize>,
     index: usize,
 }
 
@@ -106,6 +108,7 @@ impl Seed {
             retired: RefCell::default(),
             connections: Connections::default(),
             in_flight: Cell::new(0),
+            waiting: Cell::new(0),
             index,
             shared,
         });

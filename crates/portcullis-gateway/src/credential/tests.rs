@@ -29,7 +29,7 @@ fn take_from(
     }
     let mut rewritten = None;
     let mut places =
-        Places { headers: &mut headers, query, rewritten: &mut rewritten, keep: false };
+        Places { headers: &mut headers, query, rewritten: &mut rewritten, form: None, keep: false };
     let taken = take(sources, &[], &mut places).map(|presented| presented.id());
     (headers, rewritten, taken)
 }
@@ -104,8 +104,13 @@ fn bytes_that_no_credential_has_are_a_bad_request() {
     let value = HeaderValue::from_bytes(b"Bearer abc\xff").unwrap();
     let mut headers = HeaderMap::new();
     headers.insert("authorization", value);
-    let mut places =
-        Places { headers: &mut headers, query: None, rewritten: &mut None, keep: false };
+    let mut places = Places {
+        headers: &mut headers,
+        query: None,
+        rewritten: &mut None,
+        form: None,
+        keep: false,
+    };
     assert_eq!(take(&[Source::Bearer], &[], &mut places).err(), Some(DenyReason::BadRequest));
 }
 
@@ -150,8 +155,13 @@ fn a_prefix_that_is_not_listed_is_malformed() {
     let mut headers = HeaderMap::new();
     let value = format!("Bearer {}", plain().expose());
     headers.insert("authorization", HeaderValue::try_from(value).unwrap());
-    let mut places =
-        Places { headers: &mut headers, query: None, rewritten: &mut None, keep: false };
+    let mut places = Places {
+        headers: &mut headers,
+        query: None,
+        rewritten: &mut None,
+        form: None,
+        keep: false,
+    };
     let prefixes = ["abc".parse().unwrap()];
     let refused = take(&[Source::Bearer], &prefixes, &mut places).err();
     assert_eq!(refused, Some(DenyReason::Malformed));
@@ -164,8 +174,38 @@ fn a_credential_that_is_to_be_forwarded_stays() {
     let value = format!("Bearer {}", key.expose());
     headers.insert("authorization", HeaderValue::try_from(value).unwrap());
     let mut places =
-        Places { headers: &mut headers, query: None, rewritten: &mut None, keep: true };
+        Places { headers: &mut headers, query: None, rewritten: &mut None, form: None, keep: true };
     let taken = take(&[Source::Bearer], &[], &mut places).map(|presented| presented.id());
     assert_eq!(taken, Ok(key.id()));
     assert_eq!(headers.len(), 1);
+}
+
+#[test]
+fn a_form_keeps_everything_but_the_credential() {
+    let key = plain();
+    let take_form = |body: String, keep: bool| {
+        let mut form = Form::new(Zeroizing::new(body.into_bytes()));
+        let (mut headers, mut rewritten) = (HeaderMap::new(), None);
+        let mut places = Places {
+            headers: &mut headers,
+            query: None,
+            rewritten: &mut rewritten,
+            form: Some(&mut form),
+            keep,
+        };
+        let taken = take(&[Source::Form("k".to_owned())], &[], &mut places);
+        (taken.map(|presented| presented.id()), form.into_bytes())
+    };
+    let key_text = key.expose();
+    for (body, rest) in [
+        (format!("k={key_text}"), ""),
+        (format!("&k={key_text}"), ""),
+        (format!("a=%ff&k={key_text}&\u{e9}=1&&"), "a=%ff&\u{e9}=1&&"),
+    ] {
+        assert_eq!(take_form(body.clone(), false), (Ok(key.id()), Bytes::from(rest)));
+        assert_eq!(take_form(body.clone(), true), (Ok(key.id()), Bytes::from(body)));
+    }
+    let body = format!("k={key_text}&k=");
+    assert_eq!(take_form(body, false).0, Err(DenyReason::DuplicateCredential));
+    assert_eq!(take_form("K=1".to_owned(), false).0, Err(DenyReason::Missing));
 }

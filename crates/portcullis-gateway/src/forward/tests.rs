@@ -126,7 +126,7 @@ fn underscores_follow_the_policy() {
     ] {
         rules.underscore = policy;
         let mut removal = Removal::default();
-        let examined = rules.examine(&headers, &mut removal).map(|()| removal.0.len());
+        let examined = rules.examine(&headers, &mut removal).map(|_| removal.0.len());
         assert_eq!(examined, removed, "{policy:?}");
     }
 }

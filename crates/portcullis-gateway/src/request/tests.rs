@@ -14,14 +14,14 @@ use crate::settings::{Access, Settings};
 use crate::tests::{Counting, HandClock, pepper, usual_settings};
 
 /// One worker without sockets' traffic, and a directory with one key.
-struct Bench {
-    worker: Rc<Worker>,
-    connection: Rc<Connection>,
+pub(crate) struct Bench {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) connection: Rc<Connection>,
     key: PlainKey,
 }
 
 impl Bench {
-    fn new(arrange: impl FnOnce(&mut Settings)) -> Self {
+    pub(crate) fn new(arrange: impl FnOnce(&mut Settings)) -> Self {
         let upstream = SocketAddr::from(([127, 0, 0, 1], 9));
         let mut settings = usual_settings(upstream, Path::new("/nonexistent"));
         arrange(&mut settings);
@@ -53,13 +53,16 @@ impl Bench {
         Self { worker, connection, key }
     }
 
+    /// A first round of deciding.
     fn admit<'s>(
         &self,
         setup: &'s Setup,
         parts: &mut Parts,
         record: &mut Record,
     ) -> Result<&'s RoutePlan, Ending<'s>> {
-        admit((&self.worker, setup), &self.connection, parts, NO_BODY, record)
+        let now = self.worker.sample();
+        let asked = Asked { parts, size: NO_BODY, now, earlier: &mut Earlier::default() };
+        admit((&self.worker, setup), &self.connection, asked, record)
     }
 
     fn parts(&self) -> Parts {
@@ -100,7 +103,9 @@ fn a_decision_allocates_nothing() {
             method: &method,
         };
         let mut removal = Removal::default();
-        let asked = (&mut parts, NO_BODY);
+        let mut earlier = Earlier::default();
+        let now = bench.worker.sample();
+        let asked = Asked { parts: &mut parts, size: NO_BODY, now, earlier: &mut earlier };
         allowed = judge(&asking, &target, asked, &mut removal, &mut record).is_ok();
     });
     assert!(allowed);

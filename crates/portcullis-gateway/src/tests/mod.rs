@@ -252,6 +252,7 @@ pub(crate) fn usual_settings(upstream: SocketAddr, feed: &Path) -> Settings {
         paths: Default::default(),
         limits: Limits::default(),
         timeouts: Timeouts::default(),
+        failures: Default::default(),
         upstreams: vec![Upstream::new(
             "main",
             vec![UpstreamAddress { host: upstream.to_string(), weight: 1 }],
