@@ -1,4 +1,5 @@
-//! The operator's listener of a gateway: liveness, readiness, metrics, status, explain and drain.
+//! The operator's listener of a gateway: liveness, readiness, metrics, status, explain, reload and
+//! drain.
 //! It has a thread and a runtime of its own, so that it answers while every worker is busy, and
 //! it never touches a request.
 
@@ -18,8 +19,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use portcullis_gateway::{GatewayHandle, Question};
 use prometheus::{Encoder, IntGaugeVec, Opts, Registry, TextEncoder};
+use serde::Serialize;
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -55,9 +57,42 @@ pub fn bind(settings: Settings, registry: Registry) -> anyhow::Result<Bound> {
     listener.set_nonblocking(true).context("admin.address: the socket cannot be prepared")?;
     let address = listener.local_addr().context("admin.address: the socket has no address")?;
     describe_build(&registry).context("the metric build_info cannot be registered")?;
-    let configuration = blake3::hash(configuration.as_bytes()).to_hex().to_string();
+    let configuration = hash(&configuration);
     let token = token.map(|token| blake3::hash(token.as_bytes()));
     Ok(Bound { listener, address, token, configuration, registry })
+}
+
+/// The hash of a configuration, as the status shows it.
+pub fn hash(configuration: &str) -> String {
+    blake3::hash(configuration.as_bytes()).to_hex().to_string()
+}
+
+/// What the status shows of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InForce {
+    /// The hash of what is in force.
+    pub configuration: String,
+    /// What became of the last reload, if there was one.
+    pub last_reload: Option<LastReload>,
+}
+
+/// What became of a reload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LastReload {
+    /// `applied` or `refused`.
+    pub result: &'static str,
+    /// The keys whose new value takes a restart.
+    pub needs_restart: Vec<String>,
+    /// Why it was refused.
+    pub errors: Vec<String>,
+}
+
+/// What the listener may ask of the process.
+pub struct Orders {
+    /// Cancelled when somebody posts to /admin/v1/drain.
+    pub drain: CancellationToken,
+    /// Notified when somebody posts to /admin/v1/reload.
+    pub reload: Arc<Notify>,
 }
 
 /// `portcullis_build_info`, always 1: what runs is in its labels.
@@ -84,7 +119,7 @@ impl Bound {
         self.address
     }
 
-    /// Starts the thread. `drain_asked` is cancelled when somebody posts to /admin/v1/drain.
+    /// Starts the thread. What the status shows of the configuration is written through the sender.
     ///
     /// # Errors
     ///
@@ -92,22 +127,23 @@ impl Bound {
     pub fn run(
         self,
         gateway: GatewayHandle,
-        drain_asked: CancellationToken,
-    ) -> anyhow::Result<Running> {
+        orders: Orders,
+    ) -> anyhow::Result<(Running, watch::Sender<InForce>)> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("the admin listener's runtime cannot be started")?;
         let Self { listener, address, token, configuration, registry } = self;
         let public_metrics = address.ip().is_loopback();
-        let desk = Desk { gateway, token, configuration, registry, public_metrics, drain_asked };
+        let (shown, in_force) = watch::channel(InForce { configuration, last_reload: None });
+        let desk = Desk { gateway, token, in_force, registry, public_metrics, orders };
         let ended = CancellationToken::new();
         let end = ended.clone();
         let thread = std::thread::Builder::new()
             .name("admin".to_owned())
             .spawn(move || runtime.block_on(serve(listener, Arc::new(desk), ended)))
             .context("the admin listener's thread cannot be started")?;
-        Ok(Running { end, thread })
+        Ok((Running { end, thread }, shown))
     }
 }
 
@@ -181,10 +217,10 @@ async fn accept(
 struct Desk {
     gateway: GatewayHandle,
     token: Option<blake3::Hash>,
-    configuration: String,
+    in_force: watch::Receiver<InForce>,
     registry: Registry,
     public_metrics: bool,
-    drain_asked: CancellationToken,
+    orders: Orders,
 }
 
 impl Desk {
@@ -194,7 +230,7 @@ impl Desk {
             "/livez" | "/readyz" => ("GET, HEAD", false),
             "/metrics" => ("GET, HEAD", !self.public_metrics),
             "/admin/v1/status" => ("GET, HEAD", true),
-            "/admin/v1/drain" | "/admin/v1/explain" => ("POST", true),
+            "/admin/v1/drain" | "/admin/v1/explain" | "/admin/v1/reload" => ("POST", true),
             _ if path.starts_with("/admin/v1/") => ("", true),
             _ => ("", false),
         };
@@ -217,6 +253,7 @@ impl Desk {
             "/metrics" => self.metrics(),
             "/admin/v1/status" => self.status(),
             "/admin/v1/drain" => self.drain(),
+            "/admin/v1/reload" => self.reload(),
             _ => self.explain(request).await,
         };
         if head_only {
@@ -282,9 +319,11 @@ impl Desk {
     }
 
     fn status(&self) -> Answer {
+        let InForce { configuration, last_reload } = self.in_force.borrow().clone();
         let status = json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "configuration": self.configuration,
+            "configuration": configuration,
+            "last_reload": last_reload,
             "gateway": self.gateway.status(),
         });
         json_answer(StatusCode::OK, &status)
@@ -292,8 +331,13 @@ impl Desk {
 
     fn drain(&self) -> Answer {
         tracing::info!("the admin listener was asked to drain");
-        self.drain_asked.cancel();
+        self.orders.drain.cancel();
         json_answer(StatusCode::ACCEPTED, &json!({ "draining": true }))
+    }
+
+    fn reload(&self) -> Answer {
+        self.orders.reload.notify_one();
+        json_answer(StatusCode::ACCEPTED, &json!({ "reloading": true }))
     }
 
     async fn explain(&self, request: Request<Incoming>) -> Answer {

@@ -13,6 +13,7 @@
 
 mod control_half;
 mod gateway_half;
+mod reload;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,8 +27,10 @@ use tokio_util::sync::CancellationToken;
 
 use control_half::{ControlHalf, RunningControl};
 use gateway_half::{GatewayHalf, RunningGateway};
+pub use reload::{FileWatch, Reloader, Source};
 
 use crate::config::Config;
+use crate::telemetry::LogLevel;
 
 /// The owner's key of the organization `default`, in the data directory.
 pub const ADMIN_TOKEN: &str = "admin-token";
@@ -140,6 +143,19 @@ impl Running {
     /// The gateway half, if there is one.
     pub fn gateway(&self) -> Option<GatewayHandle> {
         self.gateway.as_ref().map(RunningGateway::handle)
+    }
+
+    /// What reloads the configuration from `source`, of which `started` is in force and `seen` the
+    /// file as it was before it was read. There is one; a second would reload nothing.
+    pub fn reloader(
+        &mut self,
+        source: Source,
+        seen: FileWatch,
+        started: &Config,
+        level: LogLevel,
+    ) -> Reloader {
+        let target = self.gateway.as_mut().and_then(RunningGateway::reload_target);
+        Reloader::new(source, seen, started.clone(), target, level)
     }
 
     /// Cancelled when somebody asked for the drain through the admin listener.

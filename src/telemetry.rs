@@ -9,26 +9,47 @@ use tracing_subscriber::EnvFilter;
 use crate::config::choices::{ControlLevel, Level};
 use crate::config::sections::Log;
 
+/// Sets the level of the running log.
+pub struct LogLevel(Box<dyn Fn(EnvFilter) -> anyhow::Result<()> + Send + Sync>);
+
+impl LogLevel {
+    /// Logs at these levels from now on.
+    ///
+    /// # Errors
+    ///
+    /// When the filter built from the levels does not parse.
+    pub fn set(&self, log: &Log, control: ControlLevel) -> anyhow::Result<()> {
+        (self.0)(filter(log, control)?)
+    }
+}
+
 /// Starts the log. A second call keeps the first one's log, so that tests can start several
 /// applications in one process.
 ///
 /// # Errors
 ///
 /// When the filter built from the levels does not parse.
-pub fn start(log: &Log, control: ControlLevel) -> anyhow::Result<()> {
-    let filter = EnvFilter::builder()
-        .parse(directives(log.level, control))
-        .context("the log filter is well-formed")?;
-    let started = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+pub fn start(log: &Log, control: ControlLevel) -> anyhow::Result<LogLevel> {
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter(log, control)?)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
-        .try_init();
-    if started.is_err() {
+        .with_filter_reloading();
+    let level = subscriber.reload_handle();
+    if subscriber.try_init().is_err() {
         tracing::debug!("the log was started before; it keeps its first level");
+        return Ok(LogLevel(Box::new(|_| Ok(()))));
     }
-    Ok(())
+    Ok(LogLevel(Box::new(move |filter| {
+        level.reload(filter).context("the log's level cannot be changed")
+    })))
+}
+
+fn filter(log: &Log, control: ControlLevel) -> anyhow::Result<EnvFilter> {
+    EnvFilter::builder()
+        .parse(directives(log.level, control))
+        .context("the log filter is well-formed")
 }
 
 /// Libraries stay at `warn`: below it they describe their own insides, headers among them.

@@ -18,6 +18,7 @@ mod observability;
 mod outage;
 mod paths;
 mod positions;
+mod reload;
 mod streams;
 mod supply_chain;
 mod support;

@@ -1,7 +1,7 @@
 //! The control plane's half: its data directory, its secrets, its database and its listener. It
 //! never reads a request.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::files::{DataDirectory, read_secret_bytes, write_token, write_whole};
 /// What gateways show at the feed, in the data directory.
 pub(super) const GATEWAY_TOKEN: &str = "gateway-token";
 /// The pepper made on the first start, in the data directory.
-const PEPPER: &str = "pepper.1";
+pub(super) const PEPPER: &str = "pepper.1";
 /// The seed of the feed's signatures, in the data directory.
 const FEED_SIGNING_KEY: &str = "feed-signing.key";
 /// Its public half, for `feed.verify_key`.
@@ -64,7 +64,7 @@ impl ControlHalf {
         if first_start || !public_path.exists() {
             write_whole(&public_path, format!("{feed_public_key}\n").as_bytes(), 0o644)?;
         }
-        let peppers = read_peppers(config, Some(&directory))?;
+        let peppers = read_peppers(config, Some(&directory.join(PEPPER)))?;
         let settings = config::control_settings(config, database, peppers, signer)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -148,17 +148,14 @@ impl RunningControl {
     }
 }
 
-/// The configured peppers, or the one of the data directory.
-pub(super) fn read_peppers(
-    config: &Config,
-    directory: Option<&DataDirectory>,
-) -> anyhow::Result<PepperRing> {
+/// The configured peppers, or the one that the data directory has.
+pub(super) fn read_peppers(config: &Config, own: Option<&Path>) -> anyhow::Result<PepperRing> {
     let mut files: Vec<(u32, PathBuf)> = Vec::new();
     for pepper in &config.keys.peppers {
         files.push((u32::try_from(pepper.id.0)?, pepper.file.clone()));
     }
-    if let (true, Some(directory)) = (files.is_empty(), directory) {
-        files.push((1, directory.join(PEPPER)));
+    if let (true, Some(own)) = (files.is_empty(), own) {
+        files.push((1, own.to_path_buf()));
     }
     let mut peppers = Vec::with_capacity(files.len());
     for (version, path) in files {

@@ -2,18 +2,20 @@
 //! opens a database.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use portcullis_core::entropy::Entropy;
 use portcullis_core::time::Clock;
 use portcullis_gateway::{BindError, Feed, FeedToken, GatewayHandle};
+use prometheus::IntCounterVec;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::OPERATOR_TOKEN;
-use super::control_half::{ControlHalf, GATEWAY_TOKEN, once, read_peppers};
+use super::control_half::{ControlHalf, GATEWAY_TOKEN, PEPPER, once, read_peppers};
+use super::reload;
 use crate::admin;
 use crate::config::choices::FeedMode;
 use crate::config::{self, Config, Fault, Faults, Place};
@@ -23,7 +25,8 @@ use crate::files::read_token;
 pub(super) struct GatewayHalf {
     pub(super) bound: portcullis_gateway::Bound,
     pub(super) admin: admin::Bound,
-    drain: Duration,
+    own_pepper: Option<PathBuf>,
+    reloads: IntCounterVec,
 }
 
 impl GatewayHalf {
@@ -34,10 +37,11 @@ impl GatewayHalf {
         clock: &Arc<dyn Clock>,
         entropy: &Arc<dyn Entropy>,
     ) -> anyhow::Result<Self> {
+        let own_pepper = control.map(|half| half.directory.join(PEPPER));
         let (id, feed, peppers, own_admin_token) = match control {
             Some(half) => {
                 let id = config.gateway.id.0.as_ref().map_or("up", |name| name.0.as_str());
-                let peppers = read_peppers(config, Some(&half.directory))?;
+                let peppers = read_peppers(config, own_pepper.as_deref())?;
                 let token = Some(half.directory.join(OPERATOR_TOKEN));
                 (id.to_owned(), loopback_feed(half)?, peppers, token)
             }
@@ -61,17 +65,27 @@ impl GatewayHalf {
         let settings = config::gateway_settings(config, id, feed, peppers)?;
         let bound =
             portcullis_gateway::bind(settings, Arc::clone(clock), Arc::clone(entropy), &registry)
-                .map_err(as_configuration_error)?;
+                .map_err(as_start_error)?;
+        let reloads = reload::counter(&registry).context("a metric cannot be registered")?;
         let admin = admin::bind(admin_settings, registry)?;
-        Ok(Self { bound, admin, drain: config.timeouts.drain.0 })
+        Ok(Self { bound, admin, own_pepper, reloads })
     }
 
     /// Starts to serve; `drain_asked` is cancelled when an operator asks for the end.
     pub(super) fn run(self, drain_asked: CancellationToken) -> anyhow::Result<RunningGateway> {
-        let Self { bound, admin, drain } = self;
+        let Self { bound, admin, own_pepper, reloads } = self;
         let running = bound.run().context("the gateway's threads cannot be started")?;
-        let admin = admin.run(running.handle(), drain_asked)?;
-        Ok(RunningGateway { running, admin, drain })
+        let reload_asked = Arc::new(Notify::new());
+        let orders = admin::Orders { drain: drain_asked, reload: Arc::clone(&reload_asked) };
+        let (admin, in_force) = admin.run(running.handle(), orders)?;
+        let target = reload::Target {
+            gateway: running.handle(),
+            own_pepper,
+            counter: reloads,
+            in_force,
+            asked: reload_asked,
+        };
+        Ok(RunningGateway { running, admin, target: Some(target) })
     }
 }
 
@@ -79,7 +93,7 @@ impl GatewayHalf {
 pub(super) struct RunningGateway {
     running: portcullis_gateway::Running,
     admin: admin::Running,
-    drain: Duration,
+    target: Option<reload::Target>,
 }
 
 impl RunningGateway {
@@ -88,10 +102,15 @@ impl RunningGateway {
         self.running.handle()
     }
 
+    /// What a reload acts on. There is one reloader, so it is given out once.
+    pub(super) fn reload_target(&mut self) -> Option<reload::Target> {
+        self.target.take()
+    }
+
     /// Answers the requests in flight and ends every thread.
     pub(super) fn drain(self) -> anyhow::Result<()> {
-        let Self { running, admin, drain } = self;
-        running.handle().drain(Some(drain));
+        let Self { running, admin, target: _ } = self;
+        running.handle().drain(None);
         let result = running.join().context("the gateway failed");
         admin.end();
         result
@@ -176,18 +195,21 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Faults that the gateway finds are configuration errors like those found here.
-fn as_configuration_error(error: BindError) -> anyhow::Error {
+/// Why the gateway does not start.
+fn as_start_error(error: BindError) -> anyhow::Error {
     match error {
-        BindError::Settings(faults) => {
-            let faults = faults
-                .into_iter()
-                .map(|fault| Fault { key: fault.key, what: fault.what, place: Place::BuiltIn })
-                .collect();
-            Faults { file: None, faults }.into()
-        }
+        BindError::Settings(faults) => as_configuration_error(faults),
         other => once(other),
     }
+}
+
+/// Faults that the gateway finds are configuration errors like those found here.
+pub(super) fn as_configuration_error(faults: Vec<portcullis_gateway::Fault>) -> anyhow::Error {
+    let faults = faults
+        .into_iter()
+        .map(|fault| Fault { key: fault.key, what: fault.what, place: Place::BuiltIn })
+        .collect();
+    Faults { file: None, faults }.into()
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::announce::{screen, tell};
 use super::api::block_on;
 use super::demo::{self, DemoUpstream};
 use super::output::Output;
-use crate::app::{self, Halves, Running};
+use crate::app::{self, FileWatch, Halves, Running, Source};
 use crate::config::choices::FeedMode;
 use crate::config::sections::Config;
 use crate::config::{self, Faults, Name, OptionalFile, OptionalName};
@@ -29,7 +29,8 @@ begins with one line of JSON: {\"event\":\"started\",\"gateway\":\"127.0.0.1:808
 \"admin\":…,\"listeners\":[[\"public\",\"127.0.0.1:8080\"]]}; access records follow it.
 
 SIGINT and SIGTERM end the process after accepted requests have been answered; a second one ends
-it at once. SIGHUP is logged and changes nothing.
+it at once. SIGHUP reloads the configuration, as a change of its file does by itself; what needs a
+restart is said in the log.
 
 Exit codes: 0 ended after a signal, 1 failed to start, 2 wrong usage, 78 wrong configuration.";
 
@@ -122,68 +123,85 @@ enum FeedSource {
 
 impl Up {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        let demo = if self.demo {
+            Some(DemoUpstream::start().context("the demo upstream cannot be started")?)
+        } else {
+            None
+        };
+        let (file, screen) = (self.common.config.clone(), screen(self.common.json));
+        let demo_address = demo.as_ref().map(DemoUpstream::address);
+        let source = Source { file, load: Arc::new(move || self.config(demo_address)) };
+        serve(source, Halves::Both, screen, demo.as_ref())
+    }
+
+    fn config(&self, demo_upstream: Option<SocketAddr>) -> anyhow::Result<Config> {
         let mut config = self.common.load()?;
-        if let Some(data) = self.data {
-            config.control.data_dir = data;
+        if let Some(data) = &self.data {
+            config.control.data_dir.clone_from(data);
         }
         if let Some(address) = self.control {
             config.control.listen = address;
         }
         self.gateway.put_over(&mut config)?;
-        let demo = if self.demo {
-            let upstream = DemoUpstream::start().context("the demo upstream cannot be started")?;
-            demo::put_over(&mut config, upstream.address())?;
-            Some(upstream)
-        } else {
-            None
-        };
-        let config = config::finish(config)?;
-        serve(&config, Halves::Both, screen(self.common.json), demo.as_ref())
+        if let Some(upstream) = demo_upstream {
+            demo::put_over(&mut config, upstream)?;
+        }
+        Ok(config::finish(config)?)
     }
 }
 
 impl Control {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        let (file, screen) = (self.common.config.clone(), screen(self.common.json));
+        let source = Source { file, load: Arc::new(move || self.config()) };
+        serve(source, Halves::Control, screen, None)
+    }
+
+    fn config(&self) -> anyhow::Result<Config> {
         let mut config = self.common.load()?;
-        if let Some(data) = self.data {
-            config.control.data_dir = data;
+        if let Some(data) = &self.data {
+            config.control.data_dir.clone_from(data);
         }
         if let Some(address) = self.control {
             config.control.listen = address;
         }
-        let config = config::finish(config)?;
-        serve(&config, Halves::Control, screen(self.common.json), None)
+        Ok(config::finish(config)?)
     }
 }
 
 impl Gateway {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        let (file, screen) = (self.common.config.clone(), screen(self.common.json));
+        let source = Source { file, load: Arc::new(move || self.config()) };
+        serve(source, Halves::Gateway, screen, None)
+    }
+
+    fn config(&self) -> anyhow::Result<Config> {
         let mut config = self.common.load()?;
         self.gateway.put_over(&mut config)?;
-        if let Some(id) = self.id {
-            config.gateway.id = OptionalName(Some(id));
+        if let Some(id) = &self.id {
+            config.gateway.id = OptionalName(Some(id.clone()));
         }
-        match self.feed {
+        match &self.feed {
             Some(FeedSource::Control(url)) => {
                 config.feed.mode = FeedMode::Pull;
                 config.feed.file = OptionalFile(None);
-                config.feed.url.0 = url;
+                config.feed.url.0.clone_from(url);
             }
             Some(FeedSource::File(path)) => {
                 config.feed.mode = FeedMode::File;
                 config.feed.url.0.clear();
-                config.feed.file = OptionalFile(Some(path));
+                config.feed.file = OptionalFile(Some(path.clone()));
             }
             None => {}
         }
-        if let Some(path) = self.token_file {
-            config.feed.token_file = OptionalFile(Some(path));
+        if let Some(path) = &self.token_file {
+            config.feed.token_file = OptionalFile(Some(path.clone()));
         }
-        if let Some(path) = self.pepper_file {
-            config.keys.peppers = vec![config::pepper_file(&path)?];
+        if let Some(path) = &self.pepper_file {
+            config.keys.peppers = vec![config::pepper_file(path)?];
         }
-        let config = config::finish(config)?;
-        serve(&config, Halves::Gateway, screen(self.common.json), None)
+        Ok(config::finish(config)?)
     }
 }
 
@@ -223,31 +241,36 @@ fn ambiguous(flag: &str, section: &str, count: usize) -> anyhow::Error {
     Usage(format!("{flag}: the configuration has {count} [[{section}]]; change them there")).into()
 }
 
-/// Starts the application, says where it is, and waits for its end.
+/// Starts the application, says where it is, reloads its configuration when asked to, and waits for
+/// its end.
 fn serve(
-    config: &Config,
+    source: Source,
     halves: Halves,
     screen: Output,
     demo_upstream: Option<&DemoUpstream>,
 ) -> anyhow::Result<()> {
-    telemetry::start(&config.log, config.control.log)?;
-    for warning in config::warnings(config) {
+    let seen = FileWatch::new(source.file.as_deref());
+    let config = (source.load)()?;
+    let level = telemetry::start(&config.log, config.control.log)?;
+    for warning in config::warnings(&config) {
         tracing::warn!("{warning}");
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-    let bound = app::build(config, halves, &clock, &entropy)?;
+    let bound = app::build(&config, halves, &clock, &entropy)?;
     let first_start = bound.first_start();
-    let running = bound.run()?;
+    let mut running = bound.run()?;
+    let reloader = running.reloader(source, seen, &config, level);
     block_on(async move {
         let mut signals = Signals::new()?;
         let (drain_asked, control_ended) = (running.drain_asked(), running.control_ended());
         let told_for_ever = async {
-            tell(config, &running, first_start, demo_upstream, screen).await?;
+            tell(&config, &running, first_start, demo_upstream, screen).await?;
             std::future::pending::<anyhow::Result<()>>().await
         };
         let result = tokio::select! {
             failed = told_for_ever => failed,
+            failed = reloader.run() => failed,
             () = drain_asked.cancelled() => Ok(()),
             () = signals.next_end() => {
                 tracing::info!("a signal asks for the end: draining");
@@ -276,32 +299,24 @@ async fn drain(running: Running, mut signals: Signals) -> anyhow::Result<()> {
     }
 }
 
-/// SIGINT and SIGTERM ask for the end; SIGHUP asks for what does not exist yet.
+/// SIGINT and SIGTERM ask for the end.
 struct Signals {
-    hang_up: Signal,
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
     fn new() -> anyhow::Result<Self> {
-        let hang_up = signal(SignalKind::hangup()).context("SIGHUP cannot be caught")?;
         let interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
         let terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
-        Ok(Self { hang_up, interrupt, terminate })
+        Ok(Self { interrupt, terminate })
     }
 
-    /// Waits for a signal that asks for the end. Uncaught, SIGHUP would end the process without a
-    /// drain, so it is caught and answered in the log.
+    /// Waits for a signal that asks for the end.
     async fn next_end(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.interrupt.recv() => return,
-                _ = self.terminate.recv() => return,
-                Some(()) = self.hang_up.recv() => tracing::warn!(
-                    "SIGHUP: reload is not supported yet; restart to apply a changed configuration"
-                ),
-            }
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
     }
 }

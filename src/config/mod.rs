@@ -9,6 +9,7 @@ mod fault;
 mod kinds;
 mod plane;
 mod reference;
+mod reload;
 pub mod sections;
 mod setting;
 
@@ -23,8 +24,9 @@ pub use check::warnings;
 pub use domain::{decode_public_key, is_authority};
 pub use fault::{Fault, Faults, Place};
 pub use kinds::{Name, OptionalFile, OptionalName};
-pub use plane::{control_settings, gateway_settings};
+pub use plane::{control_settings, gateway_settings, reload_settings};
 pub use reference::{effective, reference};
+pub use reload::{Reloaded, reloaded};
 pub use sections::Config;
 
 use setting::{Key, Reader, Setting, Shape, line_of};

@@ -70,14 +70,24 @@ pub fn gateway_settings(
     Ok(settings)
 }
 
+/// What a running gateway is given: its name and its feed stay those of its start, so nothing is
+/// said about them here.
+///
+/// # Errors
+///
+/// Only if a value is out of the bounds its kind promises.
+pub fn reload_settings(config: &Config, peppers: PepperRing) -> anyhow::Result<gateway::Settings> {
+    let feed = gateway::Feed::File { path: PathBuf::from("unused"), verify_key: None };
+    gateway_settings(config, "unused".to_owned(), feed, peppers)
+}
+
 /// What the gateway finds wrong with its part. No file is opened for it: neither the feed's source
 /// nor a pepper changes what else is wrong.
 pub(super) fn gateway_faults(config: &Config) -> Vec<Fault> {
     let fault = |key: String, what: String| Fault { key, what, place: Place::BuiltIn };
-    let feed = gateway::Feed::File { path: PathBuf::from("unused"), verify_key: None };
     let settings = PepperRing::new(vec![Pepper::new(1, [0; 32])])
         .map_err(anyhow::Error::from)
-        .and_then(|peppers| gateway_settings(config, "check".to_owned(), feed, peppers));
+        .and_then(|peppers| reload_settings(config, peppers));
     match settings {
         Ok(settings) => {
             gateway::check(settings).into_iter().map(|found| fault(found.key, found.what)).collect()

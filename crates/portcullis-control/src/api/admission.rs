@@ -26,6 +26,22 @@ pub(crate) enum At {
     Somewhere,
 }
 
+/// Whom an operation lets in.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// Everybody whose credential is accepted.
+    Anybody,
+    /// Members of the path's organization who have the permission.
+    Member,
+    /// These and the operator.
+    MemberOrOperator,
+    /// The installation operator alone. For everybody else the operation needs a permission that
+    /// nobody inside an organization can have.
+    Operator,
+    /// Whoever has the permission in their own organization, and the operator.
+    OwnMemberOrOperator,
+}
+
 /// What an operation is called in the audit log and needs.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Need {
@@ -33,6 +49,7 @@ pub(crate) struct Need {
     pub(crate) action: &'static str,
     pub(crate) permission: &'static str,
     pub(crate) at: At,
+    pub(crate) who: Who,
     /// Whether the plan must include service accounts.
     pub(crate) entitlement: bool,
     /// Whether the user of the path needs no permission.
@@ -41,11 +58,37 @@ pub(crate) struct Need {
 
 impl Need {
     pub(crate) const fn root(action: &'static str, permission: &'static str) -> Need {
-        Need { action, permission, at: At::Root, entitlement: false, or_self: false }
+        Need {
+            action,
+            permission,
+            at: At::Root,
+            who: Who::Member,
+            entitlement: false,
+            or_self: false,
+        }
     }
 
     pub(crate) const fn somewhere(action: &'static str, permission: &'static str) -> Need {
-        Need { action, permission, at: At::Somewhere, entitlement: false, or_self: false }
+        Need { at: At::Somewhere, ..Need::root(action, permission) }
+    }
+
+    pub(crate) const fn operator(action: &'static str) -> Need {
+        Need { who: Who::Operator, ..Need::root(action, "operator") }
+    }
+
+    pub(crate) const fn anybody(action: &'static str) -> Need {
+        Need { who: Who::Anybody, ..Need::root(action, "") }
+    }
+
+    /// Lets in the operator as well.
+    pub(crate) const fn or_operator(self) -> Need {
+        Need { who: Who::MemberOrOperator, ..self }
+    }
+
+    /// For paths outside organizations: the permission counts in the caller's own, and the operator
+    /// is let in as well.
+    pub(crate) const fn in_own_or_operator(self) -> Need {
+        Need { who: Who::OwnMemberOrOperator, ..self }
     }
 
     pub(crate) const fn entitled(self) -> Need {
@@ -66,19 +109,36 @@ pub(crate) struct Identified {
 }
 
 impl Identified {
-    /// Lets in the installation operator alone. For everybody else the operation needs a
-    /// permission that nobody inside an organization can have.
-    pub(crate) fn operator(self, action: &'static str) -> Result<Admitted, Problem> {
-        let need = Need::root(action, "operator");
-        self.remember_denial(need, None);
-        match &self.caller {
-            Caller::Operator { .. } => Ok(self.admitted(need, None)),
-            Caller::Member(_) => Err(Problem::permission_denied("operator")),
+    /// Lets in whom the operation is for.
+    pub(crate) async fn admit(self, need: Need) -> Result<Admitted, Problem> {
+        match (need.who, &self.caller) {
+            (Who::Anybody, _) => Ok(self.admitted(need, None)),
+            (Who::Member, _) | (Who::MemberOrOperator, Caller::Member(_)) => self.member(need),
+            (Who::MemberOrOperator, Caller::Operator { .. }) => {
+                let mut view = self.call.app.store.view().await?;
+                let org = organizations::find(view.conn(), self.call.param("org")).await?;
+                let org = org.ok_or_else(Problem::not_found)?;
+                Ok(self.admitted(need, Some(org)))
+            }
+            (Who::Operator, caller) => {
+                self.remember_denial(need, None);
+                match caller {
+                    Caller::Operator { .. } => Ok(self.admitted(need, None)),
+                    Caller::Member(_) => Err(Problem::permission_denied("operator")),
+                }
+            }
+            (Who::OwnMemberOrOperator, caller) => {
+                self.remember_denial(need, None);
+                if let Caller::Member(member) = caller {
+                    check(member, need, &self.call)?;
+                }
+                Ok(self.admitted(need, None))
+            }
         }
     }
 
     /// Lets in members of the path's organization who have the permission.
-    pub(crate) fn member(self, need: Need) -> Result<Admitted, Problem> {
+    fn member(self, need: Need) -> Result<Admitted, Problem> {
         let org_id = self.call.param("org");
         let member = match &self.caller {
             Caller::Member(member) if member.org.id == org_id => member,
@@ -92,31 +152,6 @@ impl Identified {
         self.remember_denial(need, Some(&org));
         check(member, need, &self.call)?;
         Ok(self.admitted(need, Some(org)))
-    }
-
-    /// Lets in members with the permission, and the operator.
-    pub(crate) async fn member_or_operator(self, need: Need) -> Result<Admitted, Problem> {
-        if matches!(self.caller, Caller::Member(_)) {
-            return self.member(need);
-        }
-        let mut view = self.call.app.store.view().await?;
-        let org = organizations::find(view.conn(), self.call.param("org")).await?;
-        let org = org.ok_or_else(Problem::not_found)?;
-        Ok(self.admitted(need, Some(org)))
-    }
-
-    /// Lets in whoever has the permission in their own organization, and the operator.
-    pub(crate) fn own_member_or_operator(self, need: Need) -> Result<Admitted, Problem> {
-        self.remember_denial(need, None);
-        if let Caller::Member(member) = &self.caller {
-            check(member, need, &self.call)?;
-        }
-        Ok(self.admitted(need, None))
-    }
-
-    /// Lets in everybody.
-    pub(crate) fn anybody(self, action: &'static str) -> Admitted {
-        self.admitted(Need::root(action, ""), None)
     }
 
     fn admitted(self, need: Need, org: Option<OrganizationRow>) -> Admitted {
@@ -164,7 +199,7 @@ pub(crate) fn permission(text: &str) -> Permission {
 pub(crate) struct Admitted {
     pub(crate) call: Call,
     pub(crate) caller: Caller,
-    need: Need,
+    pub(crate) need: Need,
     org: Option<OrganizationRow>,
     presented: ParsedKey,
 }

@@ -34,6 +34,7 @@ pub(crate) struct Call {
     pub(crate) app: App,
     pub(crate) framed: Framed,
     pub(crate) now: WallMs,
+    pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
     uri: Uri,
     params: HashMap<String, String>,
@@ -62,13 +63,11 @@ impl FromRequest<App> for Call {
         let framed = request.extensions().get::<Framed>().cloned();
         let framed = framed.ok_or_else(|| Problem::new(Code::Internal, "no frame"))?;
         let (parts, body) = request.into_parts();
-        if verb.is_some() && parts.method != Method::POST {
-            return Err(Problem::method_not_allowed("POST"));
-        }
         Ok(Call {
             app: app.clone(),
             framed,
             now: app.now(),
+            method: parts.method,
             headers: parts.headers,
             uri: parts.uri,
             params,

@@ -1,30 +1,58 @@
 //! Reading a body field by field: every fault is found before any is reported, unknown members are
 //! faults, and a value comes out only after the whole body was found right.
+//!
+//! The code that reads a body is also its only description. Fields that describe themselves
+//! ([`Fields::describing`]) hold no members: they note what they are asked for, and
+//! [`Fields::finish`] gives the schema back where a reading would give its faults. So the OpenAPI
+//! document cannot say anything else than what is accepted.
 
-use portcullis_core::access::Pattern;
-use portcullis_core::account::NameFault;
-use portcullis_core::time::WallMs;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::problem::{FieldCode, FieldFault, Problem};
-use crate::instant::Stamp;
+use super::readers::{Null, Reader};
+pub(crate) use super::readers::{
+    as_it_is, as_it_is_or_null, boolean, custom, id, instant, integer, list, name, object, one_of,
+    pattern, permission, text,
+};
 
 /// What a reader finds wrong with a value; field names are relative to it.
-pub(crate) struct Faults(Vec<FieldFault>);
+#[derive(Debug)]
+pub(crate) struct Faults {
+    found: Vec<FieldFault>,
+    /// Of fields that describe themselves.
+    schema: Option<Value>,
+}
 
 impl Faults {
     pub(crate) fn one(code: FieldCode, detail: impl ToString) -> Faults {
-        Faults(vec![FieldFault::new("", code, detail)])
+        Faults { found: vec![FieldFault::new("", code, detail)], schema: None }
     }
 
     pub(crate) fn format(detail: impl ToString) -> Faults {
         Faults::one(FieldCode::BadFormat, detail)
     }
 
+    pub(super) fn none() -> Faults {
+        Faults { found: Vec::new(), schema: None }
+    }
+
+    pub(super) fn is_none(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    pub(super) fn extend(&mut self, more: impl Iterator<Item = FieldFault>) {
+        self.found.extend(more);
+    }
+
+    /// The schema of fields that described themselves.
+    pub(crate) fn into_schema(self) -> Option<Value> {
+        self.schema
+    }
+
     /// The same faults, inside the field called `parent`.
     pub(super) fn below(self, parent: &str) -> impl Iterator<Item = FieldFault> + use<> {
         let parent = parent.to_owned();
-        self.0.into_iter().map(move |mut fault| {
+        self.found.into_iter().map(move |mut fault| {
             let joint =
                 if fault.field.is_empty() || fault.field.starts_with('[') { "" } else { "." };
             fault.field = format!("{parent}{joint}{}", fault.field);
@@ -35,7 +63,7 @@ impl Faults {
 
 impl From<Faults> for Problem {
     fn from(faults: Faults) -> Problem {
-        Problem::invalid(faults.0)
+        Problem::invalid(faults.found)
     }
 }
 
@@ -61,66 +89,87 @@ pub(crate) struct Complete(());
 pub(crate) struct Fields {
     members: Map<String, Value>,
     faults: Vec<FieldFault>,
+    /// Of fields that describe themselves: what they were asked for.
+    sketch: Option<Sketch>,
+}
+
+/// A schema in the making.
+#[derive(Default)]
+struct Sketch {
+    properties: Map<String, Value>,
+    required: Vec<&'static str>,
 }
 
 impl Fields {
     pub(crate) fn new(members: Map<String, Value>) -> Fields {
-        Fields { members, faults: Vec::new() }
+        Fields { members, faults: Vec::new(), sketch: None }
+    }
+
+    /// Fields without members that note what they are asked for.
+    pub(crate) fn describing() -> Fields {
+        Fields { members: Map::new(), faults: Vec::new(), sketch: Some(Sketch::default()) }
     }
 
     /// A field that must be there.
-    pub(crate) fn required<T>(
-        &mut self,
-        name: &'static str,
-        read: impl FnOnce(&Value) -> Result<T, Faults>,
-    ) -> Field<T> {
+    #[expect(clippy::needless_pass_by_value, reason = "a reader is made where it is used")]
+    pub(crate) fn required<R: Reader>(&mut self, name: &'static str, reader: R) -> Field<R::Value> {
+        if let Some(sketch) = &mut self.sketch {
+            sketch.required.push(name);
+        }
+        self.note(name, &reader, Null::Refused);
         match self.members.remove(name) {
             None | Some(Value::Null) => {
                 self.fault(name, FieldCode::Required, "it must be given");
                 Field(None)
             }
-            Some(value) => self.read(name, &value, read),
+            Some(value) => self.read(name, &value, &reader),
         }
     }
 
     /// A field that may be absent or null.
-    pub(crate) fn optional<T>(
+    #[expect(clippy::needless_pass_by_value, reason = "a reader is made where it is used")]
+    pub(crate) fn optional<R: Reader>(
         &mut self,
         name: &'static str,
-        read: impl FnOnce(&Value) -> Result<T, Faults>,
-    ) -> Field<Option<T>> {
+        reader: R,
+    ) -> Field<Option<R::Value>> {
+        self.note(name, &reader, Null::Allowed);
         match self.members.remove(name) {
             None | Some(Value::Null) => Field(Some(None)),
-            Some(value) => Field(self.read(name, &value, read).0.map(Some)),
+            Some(value) => Field(self.read(name, &value, &reader).0.map(Some)),
         }
     }
 
     /// A field of a patch that cannot be cleared: absent means unchanged.
-    pub(crate) fn patched<T>(
+    #[expect(clippy::needless_pass_by_value, reason = "a reader is made where it is used")]
+    pub(crate) fn patched<R: Reader>(
         &mut self,
         name: &'static str,
-        read: impl FnOnce(&Value) -> Result<T, Faults>,
-    ) -> Field<Option<T>> {
+        reader: R,
+    ) -> Field<Option<R::Value>> {
+        self.note(name, &reader, Null::Refused);
         match self.members.remove(name) {
             None => Field(Some(None)),
             Some(Value::Null) => {
                 self.fault(name, FieldCode::BadFormat, "it cannot be cleared");
                 Field(None)
             }
-            Some(value) => Field(self.read(name, &value, read).0.map(Some)),
+            Some(value) => Field(self.read(name, &value, &reader).0.map(Some)),
         }
     }
 
     /// A field of a patch that null clears: absent means unchanged.
-    pub(crate) fn clearable<T>(
+    #[expect(clippy::needless_pass_by_value, reason = "a reader is made where it is used")]
+    pub(crate) fn clearable<R: Reader>(
         &mut self,
         name: &'static str,
-        read: impl FnOnce(&Value) -> Result<T, Faults>,
-    ) -> Field<Option<Option<T>>> {
+        reader: R,
+    ) -> Field<Option<Option<R::Value>>> {
+        self.note(name, &reader, Null::Allowed);
         match self.members.remove(name) {
             None => Field(Some(None)),
             Some(Value::Null) => Field(Some(Some(None))),
-            Some(value) => Field(self.read(name, &value, read).0.map(|value| Some(Some(value)))),
+            Some(value) => Field(self.read(name, &value, &reader).0.map(|value| Some(Some(value)))),
         }
     }
 
@@ -128,14 +177,12 @@ impl Fields {
     pub(crate) fn checked(
         &mut self,
         name: &'static str,
-        check: impl FnOnce(&Value) -> Result<(), Faults>,
+        reader: &dyn Reader<Value = Value>,
     ) -> Field<Option<Value>> {
+        self.note(name, reader, Null::Refused);
         match self.members.remove(name) {
             None => Field(Some(None)),
-            Some(value) => {
-                let checked = self.read(name, &value, check);
-                Field(checked.0.map(|()| Some(value)))
-            }
+            Some(value) => Field(self.read(name, &value, reader).0.map(Some)),
         }
     }
 
@@ -152,22 +199,41 @@ impl Fields {
         self.faults.push(FieldFault::new(field, code, detail));
     }
 
-    /// All faults, or none: members that nobody read are faults.
+    /// All faults, or none: members that nobody read are faults. Fields that describe themselves
+    /// end here with their schema.
     pub(crate) fn finish(mut self) -> Result<Complete, Faults> {
+        if let Some(Sketch { properties, required }) = self.sketch {
+            let mut schema = json!({
+                "type": "object", "properties": properties, "additionalProperties": false,
+            });
+            if let (false, Value::Object(members)) = (required.is_empty(), &mut schema) {
+                members.insert("required".to_owned(), json!(required));
+            }
+            return Err(Faults { found: Vec::new(), schema: Some(schema) });
+        }
         let unknown: Vec<String> = self.members.keys().cloned().collect();
         for name in unknown {
             self.fault(&name, FieldCode::UnknownField, "there is no such field");
         }
-        if self.faults.is_empty() { Ok(Complete(())) } else { Err(Faults(self.faults)) }
+        match self.faults.is_empty() {
+            true => Ok(Complete(())),
+            false => Err(Faults { found: self.faults, schema: None }),
+        }
     }
 
-    fn read<T>(
+    fn note<R: Reader + ?Sized>(&mut self, name: &'static str, reader: &R, null: Null) {
+        let Some(sketch) = &mut self.sketch else { return };
+        let schema = null.told(reader.schema());
+        sketch.properties.insert(name.to_owned(), schema);
+    }
+
+    fn read<R: Reader + ?Sized>(
         &mut self,
         name: &'static str,
         value: &Value,
-        read: impl FnOnce(&Value) -> Result<T, Faults>,
-    ) -> Field<T> {
-        match read(value) {
+        reader: &R,
+    ) -> Field<R::Value> {
+        match reader.read(value) {
             Ok(value) => Field(Some(value)),
             Err(faults) => {
                 self.faults.extend(faults.below(name));
@@ -177,140 +243,11 @@ impl Fields {
     }
 }
 
-/// An object inside a body.
-pub(crate) fn object<T>(
-    read: impl FnOnce(Fields) -> Result<T, Faults>,
-) -> impl FnOnce(&Value) -> Result<T, Faults> {
-    move |value| match value {
-        Value::Object(members) => read(Fields::new(members.clone())),
-        _ => Err(Faults::format("an object is wanted")),
-    }
-}
-
-/// A list with a number of items in `range`.
-pub(crate) fn list<T>(
-    range: std::ops::RangeInclusive<usize>,
-    read: impl Fn(&Value) -> Result<T, Faults>,
-) -> impl FnOnce(&Value) -> Result<Vec<T>, Faults> {
-    move |value| {
-        let Value::Array(items) = value else {
-            return Err(Faults::format("a list is wanted"));
-        };
-        if !range.contains(&items.len()) {
-            let (least, most) = (range.start(), range.end());
-            return Err(Faults::one(
-                FieldCode::OutOfRange,
-                format!("{least} to {most} items are allowed"),
-            ));
-        }
-        let (mut values, mut faults) = (Vec::with_capacity(items.len()), Vec::new());
-        for (index, item) in items.iter().enumerate() {
-            match read(item) {
-                Ok(value) => values.push(value),
-                Err(found) => faults.extend(found.below(&format!("[{index}]"))),
-            }
-        }
-        if faults.is_empty() { Ok(values) } else { Err(Faults(faults)) }
-    }
-}
-
-/// Text of up to `max` bytes without control characters, except line breaks and tabs.
-pub(crate) fn text(max: usize) -> impl Fn(&Value) -> Result<String, Faults> {
-    move |value| {
-        let Value::String(text) = value else {
-            return Err(Faults::format("text is wanted"));
-        };
-        if text.len() > max {
-            return Err(Faults::one(FieldCode::OutOfRange, format!("at most {max} bytes")));
-        }
-        let control = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
-        if text.chars().any(control) {
-            return Err(Faults::format("control characters are not allowed"));
-        }
-        Ok(text.clone())
-    }
-}
-
-/// A name of core's kind, such as a username.
-pub(crate) fn name<T>(
-    parse: impl Fn(&str) -> Result<T, NameFault>,
-) -> impl FnOnce(&Value) -> Result<T, Faults> {
-    move |value| {
-        let Value::String(text) = value else {
-            return Err(Faults::format("text is wanted"));
-        };
-        parse(text).map_err(|fault| match fault {
-            NameFault::Empty | NameFault::TooLong(_) => Faults::one(FieldCode::OutOfRange, fault),
-            NameFault::Edges | NameFault::Forbidden(_) => Faults::format(fault),
-        })
-    }
-}
-
-/// An id, as we give them: looked up later, so only its length is checked.
-pub(crate) fn id(value: &Value) -> Result<String, Faults> {
-    match value {
-        Value::String(text) if (1..=64).contains(&text.len()) => Ok(text.clone()),
-        _ => Err(Faults::format("an id is wanted")),
-    }
-}
-
-pub(crate) fn boolean(value: &Value) -> Result<bool, Faults> {
-    value.as_bool().ok_or_else(|| Faults::format("true or false is wanted"))
-}
-
-/// An integer in `range`.
-pub(crate) fn integer(
-    range: std::ops::RangeInclusive<u64>,
-) -> impl FnOnce(&Value) -> Result<u64, Faults> {
-    move |value| {
-        let (least, most) = (range.start(), range.end());
-        let allowed = format!("an integer from {least} to {most} is wanted");
-        match (value.as_u64(), value.is_number()) {
-            (Some(number), _) if range.contains(&number) => Ok(number),
-            (_, true) => Err(Faults::one(FieldCode::OutOfRange, allowed)),
-            (_, false) => Err(Faults::format(allowed)),
-        }
-    }
-}
-
-/// An instant in RFC 3339.
-pub(crate) fn instant(value: &Value) -> Result<WallMs, Faults> {
-    value
-        .as_str()
-        .and_then(Stamp::parse)
-        .map(|stamp| stamp.0)
-        .ok_or_else(|| Faults::format("an instant like 2027-01-31T12:00:00Z is wanted"))
-}
-
-/// One of some words.
-pub(crate) fn one_of(
-    words: &'static [&'static str],
-) -> impl FnOnce(&Value) -> Result<&'static str, Faults> {
-    move |value| {
-        words
-            .iter()
-            .copied()
-            .find(|word| value.as_str() == Some(word))
-            .ok_or_else(|| Faults::format(format!("one of {} is wanted", words.join(", "))))
-    }
-}
-
-/// A permission or a pattern of them.
-pub(crate) fn pattern(value: &Value) -> Result<String, Faults> {
-    let Value::String(text) = value else {
-        return Err(Faults::format("a permission such as cluster:read is wanted"));
-    };
-    match text.parse::<Pattern>() {
-        Ok(_) => Ok(text.clone()),
-        Err(fault) => Err(Faults::format(fault)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{Fields, boolean, integer, list, object, text};
+    use super::{Faults, Fields, boolean, integer, list, object, text};
     use crate::api::problem::{FieldCode, Problem};
 
     fn fields(value: Value) -> Fields {
@@ -331,17 +268,7 @@ mod tests {
             let complete = fields.finish()?;
             Ok(a.value(&complete))
         });
-        drop(item);
-        let _ = body.optional(
-            "list",
-            list(0..=2, |value| {
-                object(|mut fields| {
-                    let a = fields.required("a", text(3));
-                    let complete = fields.finish()?;
-                    Ok(a.value(&complete))
-                })(value)
-            }),
-        );
+        let _ = body.optional("list", list(0..=2, item));
         body.read_only(&["id"]);
         let Err(faults) = body.finish() else { panic!("faults") };
         let problem = Problem::from(faults);
@@ -359,5 +286,28 @@ mod tests {
                 ("extra", FieldCode::UnknownField),
             ]
         );
+    }
+
+    #[test]
+    fn fields_that_describe_themselves_give_what_they_were_asked_for() {
+        let read = |mut body: Fields| {
+            let name = body.required("name", text(3));
+            let minutes = body.optional("minutes", integer(0..=10));
+            let active = body.patched("active", boolean);
+            body.read_only(&["id"]);
+            let complete = body.finish()?;
+            Ok::<_, Faults>((
+                name.value(&complete),
+                minutes.value(&complete),
+                active.value(&complete),
+            ))
+        };
+        let schema = read(Fields::describing()).unwrap_err().into_schema().unwrap();
+        assert_eq!(schema["required"], json!(["name"]));
+        assert_eq!(schema["additionalProperties"], false);
+        let minutes = json!({"type": ["integer", "null"], "minimum": 0, "maximum": 10});
+        assert_eq!(schema["properties"]["minutes"], minutes);
+        assert_eq!(schema["properties"]["active"], json!({"type": "boolean"}));
+        assert_eq!(schema["properties"].as_object().unwrap().len(), 3);
     }
 }

@@ -8,6 +8,7 @@ use super::call::Call;
 use super::fields;
 use super::problem::{Code, Problem};
 use super::query::Query;
+use super::readers::Reader;
 use crate::store::page::{Order, Slice};
 
 const DEFAULT_PAGE: u64 = 50;
@@ -21,18 +22,48 @@ pub(crate) struct List {
     cursor: Option<String>,
 }
 
+/// The parameters that all lists share.
+pub(crate) struct Paging {
+    cursor: Option<String>,
+    page_size: u64,
+    order: Order,
+    count: bool,
+}
+
+impl Paging {
+    pub(crate) fn read(query: &mut Query) -> Paging {
+        let cursor = query.read("cursor", cursor());
+        let page_size = query.read("page_size", fields::integer(1..=MAX_PAGE));
+        let order = query.read("order_by", fields::one_of(&["created_at", "-created_at"]));
+        Paging {
+            cursor,
+            page_size: page_size.unwrap_or(DEFAULT_PAGE),
+            order: match order {
+                Some("-created_at") => Order::NewestFirst,
+                Some(_) | None => Order::OldestFirst,
+            },
+            count: query.read("count", fields::boolean).unwrap_or(false),
+        }
+    }
+}
+
+/// Any text: what is none of our cursors is told so, and not that it is malformed.
+fn cursor() -> impl Reader<Value = String> {
+    fields::custom(
+        json!({"type": "string", "description": "`next_cursor` of the page before."}),
+        |value| {
+            Ok(match value {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            })
+        },
+    )
+}
+
 impl List {
     /// Takes the parameters that all lists share out of the query.
     pub(crate) fn read(call: &Call, query: &mut Query) -> List {
-        let cursor = query.text("cursor");
-        let page_size = query.read("page_size", fields::integer(1..=MAX_PAGE));
-        let page_size = page_size.unwrap_or(DEFAULT_PAGE);
-        let order = query.read("order_by", fields::one_of(&["created_at", "-created_at"]));
-        let order = match order {
-            Some("-created_at") => Order::NewestFirst,
-            Some(_) | None => Order::OldestFirst,
-        };
-        let count = query.read("count", fields::boolean).unwrap_or(false);
+        let Paging { cursor, page_size, order, count } = Paging::read(query);
         let scope = format!("{} {order:?} {}", call.path(), query.unread());
         let limit = i64::try_from(page_size).unwrap_or(i64::MAX).saturating_add(1);
         List {

@@ -6,11 +6,16 @@
 pub(crate) mod admission;
 pub(crate) mod body;
 pub(crate) mod call;
+mod dispatch;
 pub(crate) mod fields;
 pub(crate) mod list;
+mod openapi;
+pub(crate) mod operation;
 pub(crate) mod problem;
 pub(crate) mod query;
+pub(crate) mod readers;
 pub(crate) mod reply;
+mod schemas;
 mod v1;
 pub(crate) mod views;
 pub(crate) mod work;
@@ -125,12 +130,18 @@ impl Shared {
 pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
+        .route("/openapi.json", get(openapi_document))
         .route("/readyz", get(readyz))
-        .merge(v1::routes())
+        .merge(dispatch::routes(v1::OPERATIONS))
         .merge(crate::publisher::routes())
         .fallback(|| async { Problem::not_found() })
         .layer(middleware::from_fn_with_state(app.clone(), frame))
         .with_state(app)
+}
+
+/// What the API looks like; the same for everybody.
+async fn openapi_document() -> impl IntoResponse {
+    Json(openapi::document())
 }
 
 /// The process answers.
@@ -251,7 +262,7 @@ fn written(
         }
         _ => {}
     }
-    let ours = problem.allow.map(HeaderValue::from_static);
+    let ours = problem.allow.as_ref().and_then(|allow| HeaderValue::from_str(allow).ok());
     if let Some(allow) = ours.or_else(|| allow.cloned()) {
         headers.insert(header::ALLOW, allow);
     }

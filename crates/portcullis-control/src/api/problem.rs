@@ -17,15 +17,18 @@ macro_rules! codes {
         pub(crate) enum Code { $($variant,)* }
 
         impl Code {
+            /// All of them.
+            pub(crate) const ALL: &[Code] = &[$(Code::$variant,)*];
+
             pub(crate) const fn label(self) -> &'static str {
                 match self { $(Code::$variant => $label,)* }
             }
 
-            const fn status(self) -> u16 {
+            pub(crate) const fn status(self) -> u16 {
                 match self { $(Code::$variant => $status,)* }
             }
 
-            const fn title(self) -> &'static str {
+            pub(crate) const fn title(self) -> &'static str {
                 match self { $(Code::$variant => $title,)* }
             }
         }
@@ -39,6 +42,8 @@ codes! {
     DepthExceeded = "depth_exceeded", 409, "The resource tree would be too deep";
     DuplicateBinding = "duplicate_binding", 409, "There is such a binding already";
     EntitlementRequired = "entitlement_required", 402, "The plan does not include this";
+    IdempotencyInProgress = "idempotency_in_progress", 409, "The first call is still running";
+    IdempotencyKeyReused = "idempotency_key_reused", 422, "The key was used for another call";
     ImmutableObject = "immutable_object", 409, "This object cannot be changed";
     Internal = "internal", 500, "Internal error";
     InvalidCursor = "invalid_cursor", 400, "The cursor does not belong to this list";
@@ -106,7 +111,7 @@ pub(crate) struct Problem {
     pub(crate) required_permission: Option<&'static str>,
     pub(crate) resource_id: Option<Box<str>>,
     /// For `Allow`.
-    pub(crate) allow: Option<&'static str>,
+    pub(crate) allow: Option<Box<str>>,
     /// For our log; never for the caller.
     pub(crate) internal: Option<Box<str>>,
 }
@@ -130,9 +135,9 @@ impl Problem {
         Problem::new(Code::NotFound, "There is no such object, or it is not yours to see.")
     }
 
-    pub(crate) fn method_not_allowed(allow: &'static str) -> Problem {
+    pub(crate) fn method_not_allowed(allow: String) -> Problem {
         let detail = format!("Allowed here: {allow}.");
-        Problem { allow: Some(allow), ..Problem::new(Code::MethodNotAllowed, detail) }
+        Problem { allow: Some(allow.into()), ..Problem::new(Code::MethodNotAllowed, detail) }
     }
 
     pub(crate) fn permission_denied(permission: &'static str) -> Problem {

@@ -4,12 +4,20 @@ use axum::Json;
 use axum::response::IntoResponse as _;
 use serde_json::json;
 
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
+use crate::api::operation::{Answer, Operation};
 use crate::api::reply::Reply;
 use crate::caller::Caller;
 
-pub(super) async fn run(call: Call) -> Reply {
-    let admitted = call.identify().await?.anybody("credential.whoami");
+pub(crate) const OPERATION: Operation = Operation::get(
+    "/v1/whoami",
+    "Who the credential stands for",
+    Need::anybody("credential.whoami"),
+    |admitted| Box::pin(run(admitted)),
+)
+.answers(Answer::Plain("Whoami"));
+
+async fn run(admitted: Admitted) -> Reply {
     admitted.call.no_query()?;
     let body = match &admitted.caller {
         Caller::Member(member) => json!({

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
 use crate::api::fields::{self, Faults, Fields};
-use crate::api::problem::Problem;
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::{Code, Problem};
 use crate::api::reply::{Mutation, Reply};
 use crate::api::work::{Work, unknown_reference};
 use crate::domain::Effect;
@@ -15,9 +15,20 @@ use crate::store::accounts::AccountRow;
 use crate::store::bindings;
 use crate::store::resources::{self, ResourceRow};
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::somewhere("access.grant", "role_binding:create");
-    let mut admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::post(
+    "/v1/organizations/{org}/service-accounts/{sa}/access:grant",
+    "Give the account a role on one or more resources",
+    Need::somewhere("access.grant", "role_binding:create"),
+    |admitted| Box::pin(run(admitted)),
+)
+.reads(
+    |body| read(body).err(),
+    r#"{"resource_ids": ["01983f10-0000-7000-8000-000000000000"], "role_id": "viewer"}"#,
+)
+.answers(Answer::narrowed("access", "AccessRows").unversioned())
+.may_refuse(&[Code::PolicyForbids, Code::PrivilegeEscalation, Code::RoleLimitReached]);
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
     let Grant { resource_ids, role_id, propagate } = read(admitted.call.body().await?)?;
     let mut work = admitted.begin().await?;

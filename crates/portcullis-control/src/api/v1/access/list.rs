@@ -3,17 +3,23 @@
 use portcullis_core::account::AccountState;
 
 use super::Rows;
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
 use crate::api::list::List;
+use crate::api::operation::{Answer, Operation};
 use crate::api::problem::Problem;
 use crate::api::reply::Reply;
 use crate::store::accounts;
 use crate::store::resources::{self, ResourceFilter};
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("access.list", "service_account:read");
-    let admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::get(
+    "/v1/organizations/{org}/service-accounts/{sa}/access",
+    "List what the account may do, resource by resource",
+    Need::root("access.list", "service_account:read"),
+    |admitted| Box::pin(run(admitted)),
+)
+.answers(Answer::Page("AccessRow"));
+
+async fn run(admitted: Admitted) -> Reply {
     let mut query = admitted.call.query()?;
     let mut list = List::read(&admitted.call, &mut query);
     query.finish()?;

@@ -1,15 +1,23 @@
 //! `DELETE S/access/{resource}`: takes the direct access away; what is inherited counts again.
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::Code;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::Effect;
 use crate::domain::accounts::find_living;
 use crate::domain::bindings::{Change, Subject};
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::somewhere("access.delete", "role_binding:delete");
-    let mut admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::delete(
+    "/v1/organizations/{org}/service-accounts/{sa}/access/{resource}",
+    "Take the direct access on a resource away",
+    Need::somewhere("access.delete", "role_binding:delete"),
+    |admitted| Box::pin(run(admitted)),
+)
+.answers(Answer::narrowed("access", "AccessRow?").unversioned())
+.may_refuse(&[Code::AccessIsInherited]);
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
     admitted.call.no_body().await?;
     let mut work = admitted.begin().await?;

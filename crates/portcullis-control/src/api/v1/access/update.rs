@@ -1,23 +1,28 @@
 //! `PATCH S/access/{resource}`: the direct role on a resource becomes this one.
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
-use crate::api::fields;
-use crate::api::problem::Problem;
+use crate::api::admission::{Admitted, Need};
+use crate::api::fields::{self, Faults, Fields};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::{Code, Problem};
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::Effect;
 use crate::domain::accounts::find_living;
 use crate::domain::bindings::{Change, Subject};
 use serde_json::Value;
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::somewhere("access.update", "role_binding:update");
-    let mut admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::patch(
+    "/v1/organizations/{org}/service-accounts/{sa}/access/{resource}",
+    "Replace the direct role on a resource",
+    Need::somewhere("access.update", "role_binding:update"),
+    |admitted| Box::pin(run(admitted)),
+)
+.reads(|body| read(body).err(), r#"{"role_id": "viewer"}"#)
+.answers(Answer::narrowed("access", "AccessRow?").unversioned())
+.may_refuse(&[Code::AccessIsInherited, Code::PolicyForbids, Code::PrivilegeEscalation]);
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
-    let mut body = admitted.call.body().await?;
-    let role_id = body.required("role_id", fields::id);
-    let complete = body.finish()?;
-    let role_id = role_id.value(&complete);
+    let role_id = read(admitted.call.body().await?)?;
     let mut work = admitted.begin().await?;
     let account = find_living(&mut work, admitted.call.param("sa")).await?;
     let resource = super::find_resource(&mut work, admitted.call.param("resource")).await?;
@@ -54,4 +59,10 @@ pub(crate) async fn run(call: Call) -> Reply {
         .with("warnings", Value::Array(warnings))
         .send(&admitted, wait)
         .await)
+}
+
+fn read(mut body: Fields) -> Result<String, Faults> {
+    let role_id = body.required("role_id", fields::id);
+    let complete = body.finish()?;
+    Ok(role_id.value(&complete))
 }

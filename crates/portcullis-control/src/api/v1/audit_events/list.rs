@@ -1,18 +1,25 @@
 //! `GET O/audit-events`: by actor, target, action, outcome, address and time.
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
 use crate::api::fields;
 use crate::api::list::List;
+use crate::api::operation::{Answer, Operation};
 use crate::api::query::Query;
 use crate::api::reply::Reply;
 use crate::api::views;
 use crate::instant::column;
 use crate::store::audit::{self, AuditFilter};
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("audit_event.list", "audit_event:read");
-    let admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::get(
+    "/v1/organizations/{org}/audit-events",
+    "List audit events",
+    Need::root("audit_event.list", "audit_event:read"),
+    |admitted| Box::pin(run(admitted)),
+)
+.filters(|query| drop(filter(query)))
+.answers(Answer::Page("AuditEvent"));
+
+async fn run(admitted: Admitted) -> Reply {
     let mut query = admitted.call.query()?;
     let mut list = List::read(&admitted.call, &mut query);
     let filter = filter(&mut query);

@@ -3,16 +3,22 @@
 use axum::Json;
 use axum::response::IntoResponse as _;
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
+use crate::api::operation::{Answer, Operation};
 use crate::api::problem::Problem;
 use crate::api::reply::Reply;
 use crate::api::views;
 use crate::store::audit;
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("audit_event.read", "audit_event:read");
-    let admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::get(
+    "/v1/organizations/{org}/audit-events/{event}",
+    "Read an audit event",
+    Need::root("audit_event.read", "audit_event:read"),
+    |admitted| Box::pin(run(admitted)),
+)
+.answers(Answer::Plain("AuditEvent"));
+
+async fn run(admitted: Admitted) -> Reply {
     admitted.call.no_query()?;
     let mut view = admitted.view().await?;
     let id = admitted.call.param("event");

@@ -3,14 +3,20 @@
 use axum::Json;
 use axum::response::IntoResponse as _;
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
+use crate::api::operation::{Answer, Operation};
 use crate::api::reply::Reply;
 use crate::store::audit;
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("audit_event.verify", "audit_event:read");
-    let admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::get(
+    "/v1/organizations/{org}/audit-events:verify",
+    "Verify the chain of audit events",
+    Need::root("audit_event.verify", "audit_event:read"),
+    |admitted| Box::pin(run(admitted)),
+)
+.answers(Answer::Plain("ChainVerdict"));
+
+async fn run(admitted: Admitted) -> Reply {
     admitted.call.no_query()?;
     let mut view = admitted.view().await?;
     let verdict = audit::verify(view.conn(), &admitted.org()?.id).await?;

@@ -4,13 +4,20 @@ use axum::Json;
 use axum::response::IntoResponse as _;
 use serde_json::json;
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
+use crate::api::operation::{Answer, Operation};
 use crate::api::reply::Reply;
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("gateway.list", "gateway:read");
-    let admitted = call.identify().await?.own_member_or_operator(need)?;
+pub(crate) const OPERATION: Operation = Operation::get(
+    "/v1/gateways",
+    "List the gateways",
+    Need::root("gateway.list", "gateway:read").in_own_or_operator(),
+    |admitted| Box::pin(run(admitted)),
+)
+.notes("Few enough for one page.")
+.answers(Answer::Plain("Gateways"));
+
+async fn run(admitted: Admitted) -> Reply {
     admitted.call.no_query()?;
     let mut items = Vec::new();
     for status in admitted.app().publisher.list().await {

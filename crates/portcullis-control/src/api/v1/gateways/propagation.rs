@@ -5,16 +5,23 @@ use axum::response::IntoResponse as _;
 use portcullis_core::feed::Position;
 use serde_json::json;
 
-use crate::api::admission::{Need, Wait};
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need, Wait};
+use crate::api::operation::{Answer, Operation};
 use crate::api::problem::Problem;
 use crate::api::reply::Reply;
 use crate::caller::Caller;
 use crate::store::feed;
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("propagation.read", "organization:read");
-    let admitted = call.identify().await?.own_member_or_operator(need)?;
+pub(crate) const OPERATION: Operation = Operation::get(
+    "/v1/propagation/{seq}",
+    "Say which gateways have applied a change",
+    Need::root("propagation.read", "organization:read").in_own_or_operator(),
+    |admitted| Box::pin(run(admitted)),
+)
+.filters(|query| _ = Wait::read(query))
+.answers(Answer::Plain("Propagation"));
+
+async fn run(admitted: Admitted) -> Reply {
     let mut query = admitted.call.query()?;
     let wait = Wait::read(&mut query);
     query.finish()?;

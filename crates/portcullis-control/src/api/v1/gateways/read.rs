@@ -3,14 +3,20 @@
 use axum::Json;
 use axum::response::IntoResponse as _;
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
+use crate::api::operation::{Answer, Operation};
 use crate::api::problem::Problem;
 use crate::api::reply::Reply;
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("gateway.read", "gateway:read");
-    let admitted = call.identify().await?.own_member_or_operator(need)?;
+pub(crate) const OPERATION: Operation = Operation::get(
+    "/v1/gateways/{gateway}",
+    "Read a gateway",
+    Need::root("gateway.read", "gateway:read").in_own_or_operator(),
+    |admitted| Box::pin(run(admitted)),
+)
+.answers(Answer::Plain("Gateway"));
+
+async fn run(admitted: Admitted) -> Reply {
     admitted.call.no_query()?;
     let all = admitted.app().publisher.list().await;
     let id = admitted.call.param("gateway");

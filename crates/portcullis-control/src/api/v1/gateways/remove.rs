@@ -1,6 +1,7 @@
 //! `DELETE /v1/gateways/{gateway}`: a dead node is no longer waited for; its id is void.
 
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
+use crate::api::operation::{Answer, Operation};
 use crate::api::problem::Problem;
 use crate::api::reply::{Mutation, Reply};
 use crate::api::work::Happening;
@@ -9,8 +10,15 @@ use crate::instant::column;
 use crate::store::audit::{INSTALLATION, Target};
 use crate::store::gateways;
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let mut admitted = call.identify().await?.operator("gateway.delete")?;
+pub(crate) const OPERATION: Operation = Operation::delete(
+    "/v1/gateways/{gateway}",
+    "Forget a dead gateway: it is no longer waited for",
+    Need::operator("gateway.delete"),
+    |admitted| Box::pin(run(admitted)),
+)
+.answers(Answer::narrowed("gateway", "Gateway").unversioned());
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
     admitted.call.no_body().await?;
     let id = admitted.call.param("gateway").to_owned();

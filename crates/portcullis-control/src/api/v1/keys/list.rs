@@ -1,15 +1,26 @@
 //! `GET S/keys`.
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
 use crate::api::list::List;
+use crate::api::operation::{Answer, Operation};
 use crate::api::reply::Reply;
 use crate::api::views::{self, KeyContext};
 use crate::instant::column;
 use crate::store::keys;
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let admitted = super::admit(call, Need::root("api_key.list", "api_key:read")).await?;
+pub(crate) const OPERATION: Operation = Operation::get(
+    "/v1/organizations/{org}/service-accounts/{sa}/keys",
+    "List the keys of a service account",
+    Need::root("api_key.list", "api_key:read"),
+    |admitted| Box::pin(run(admitted)),
+)
+.filters(|query| drop(super::filter(query, 0)))
+.answers(Answer::Page("Key"));
+
+pub(crate) const OF_USER: Operation =
+    OPERATION.of_user("/v1/organizations/{org}/users/{user}/keys");
+
+async fn run(admitted: Admitted) -> Reply {
     let mut query = admitted.call.query()?;
     let mut list = List::read(&admitted.call, &mut query);
     let mut filter = super::filter(&mut query, column(admitted.call.now));

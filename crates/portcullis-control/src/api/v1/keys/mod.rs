@@ -16,7 +16,7 @@ use portcullis_core::account::{AccountState, KeyState};
 use serde_json::Value;
 use sqlx::SqliteConnection;
 
-use crate::api::admission::{Admitted, Need};
+use crate::api::admission::Admitted;
 use crate::api::call::Call;
 use crate::api::fields;
 use crate::api::problem::Problem;
@@ -30,12 +30,6 @@ use crate::instant::column;
 use crate::store::audit::Target;
 use crate::store::keys::{self, KeyFilter, KeyRow};
 use crate::store::{accounts, users};
-
-/// Lets in who has the permission, and a user to the user's own keys.
-async fn admit(call: Call, need: Need) -> Result<Admitted, Problem> {
-    let need = if is_of_user(&call) { need.or_self() } else { need };
-    call.identify().await?.member(need)
-}
 
 fn is_of_user(call: &Call) -> bool {
     !call.param("user").is_empty()
@@ -119,18 +113,16 @@ fn filter(query: &mut Query, now_ms: i64) -> KeyFilter {
     }
 }
 
-/// The four operations on a key's state differ in name, permission and effect only.
+/// The four operations on a key's state differ in what they do and in its effect only.
 struct Switch {
     to: KeySwitch,
-    need: Need,
     effect: Effect,
     /// DELETE obeys `require_if_match`.
     policy_version: bool,
 }
 
-async fn set(call: Call, how: Switch) -> Reply {
-    let Switch { to, need, effect, policy_version } = how;
-    let mut admitted = admit(call, need).await?;
+async fn set(mut admitted: Admitted, how: Switch) -> Reply {
+    let Switch { to, effect, policy_version } = how;
     let wait = admitted.wait()?;
     admitted.call.no_body().await?;
     let mut work = admitted.begin().await?;
@@ -142,7 +134,8 @@ async fn set(call: Call, how: Switch) -> Reply {
     let after = shown(&work, &owner, &row)?;
     let committed = match changed {
         true => {
-            let happening = happening(need.action, &row, Some(before), Some(after.clone()));
+            let happening =
+                happening(admitted.need.action, &row, Some(before), Some(after.clone()));
             work.commit(&row.org_id, happening).await?
         }
         false => work.unchanged(),

@@ -1,12 +1,22 @@
 //! `GET S/keys/{key}`: everything but the secret.
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
+use crate::api::operation::{Answer, Operation};
 use crate::api::reply::{self, Reply};
 use crate::api::views::{self, KeyContext};
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let admitted = super::admit(call, Need::root("api_key.read", "api_key:read")).await?;
+pub(crate) const OPERATION: Operation = Operation::get(
+    "/v1/organizations/{org}/service-accounts/{sa}/keys/{key}",
+    "Read a key: everything but the secret",
+    Need::root("api_key.read", "api_key:read"),
+    |admitted| Box::pin(run(admitted)),
+)
+.answers(Answer::Object("Key"));
+
+pub(crate) const OF_USER: Operation =
+    OPERATION.of_user("/v1/organizations/{org}/users/{user}/keys/{key}");
+
+async fn run(admitted: Admitted) -> Reply {
     admitted.call.no_query()?;
     let org = admitted.org()?;
     let mut view = admitted.view().await?;

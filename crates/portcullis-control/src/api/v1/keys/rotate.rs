@@ -1,15 +1,37 @@
 //! `POST S/keys/{key}:rotate`: a new secret under the same id; the old one may live on for a while.
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use serde_json::json;
+
+use crate::api::admission::{Admitted, Need};
 use crate::api::fields::{self, Faults, Fields};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::Code;
+use crate::api::readers::Reader;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::Effect;
 use crate::domain::keys::{self, RotateWish};
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("api_key.rotate", "api_key:rotate");
-    let mut admitted = super::admit(call, need).await?;
+pub(crate) const OPERATION: Operation = Operation::post(
+    "/v1/organizations/{org}/service-accounts/{sa}/keys/{key}:rotate",
+    "Give the key a new secret under the same id",
+    Need::root("api_key.rotate", "api_key:rotate"),
+    |admitted| Box::pin(run(admitted)),
+)
+.notes("The old secret may live on for a while.")
+.reads(|body| read(body).err(), r#"{"retain_minutes": 60, "expires": "keep"}"#)
+.answers(Answer::narrowed("key", "Key").with_secret())
+.may_refuse(&[
+    Code::KeyExpired,
+    Code::KeyInactive,
+    Code::OperationNotOffered,
+    Code::PrivilegeEscalation,
+    Code::StateTerminal,
+]);
+
+pub(crate) const OF_USER: Operation =
+    OPERATION.of_user("/v1/organizations/{org}/users/{user}/keys/{key}:rotate");
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
     let (retain_minutes, wish) = read(admitted.call.body().await?)?;
     let mut work = admitted.begin().await?;
@@ -29,16 +51,25 @@ pub(crate) async fn run(call: Call) -> Reply {
 
 fn read(mut body: Fields) -> Result<(u64, RotateWish), Faults> {
     let retain = body.optional("retain_minutes", fields::integer(0..=525_600));
-    let expires = body.optional("expires", |value| match value.as_str() {
-        Some("keep") => Ok(RotateWish::Keep),
-        Some("never") => Ok(RotateWish::Never),
-        Some(_) | None => fields::instant(value)
-            .map(RotateWish::At)
-            .map_err(|_| Faults::format("`keep`, `never` or an instant is wanted")),
-    });
+    let expires = body.optional("expires", expiry());
     let complete = body.finish()?;
     Ok((
         retain.value(&complete).unwrap_or(0),
         expires.value(&complete).unwrap_or(RotateWish::Default),
     ))
+}
+
+fn expiry() -> impl Reader<Value = RotateWish> {
+    let schema = json!({
+        "type": "string",
+        "anyOf": [{"enum": ["keep", "never"]}, {"format": "date-time"}],
+    });
+    fields::custom(schema, |value| match value.as_str() {
+        Some("keep") => Ok(RotateWish::Keep),
+        Some("never") => Ok(RotateWish::Never),
+        Some(_) | None => fields::instant
+            .read(value)
+            .map(RotateWish::At)
+            .map_err(|_| Faults::format("`keep`, `never` or an instant is wanted")),
+    })
 }

@@ -3,9 +3,10 @@
 use portcullis_core::account::KeyName;
 
 use super::create::restriction;
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
 use crate::api::fields::{self, Faults, Fields};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::Code;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::Effect;
 use crate::domain::keys::{self, KeyPatch};
@@ -34,9 +35,20 @@ const READ_ONLY: &[&str] = &[
     "version",
 ];
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("api_key.update", "api_key:update");
-    let mut admitted = super::admit(call, need).await?;
+pub(crate) const OPERATION: Operation = Operation::patch(
+    "/v1/organizations/{org}/service-accounts/{sa}/keys/{key}",
+    "Change name, description, expiry or restriction of a key",
+    Need::root("api_key.update", "api_key:update"),
+    |admitted| Box::pin(run(admitted)),
+)
+.reads(|body| read(body).err(), r#"{"description": "nightly builds"}"#)
+.answers(Answer::narrowed("key", "Key"))
+.may_refuse(&[Code::NameTaken, Code::StateTerminal]);
+
+pub(crate) const OF_USER: Operation =
+    OPERATION.of_user("/v1/organizations/{org}/users/{user}/keys/{key}");
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
     let patch = read(admitted.call.body().await?)?;
     let label = patch.expires_at.is_none() && patch.restriction.is_none();
@@ -56,7 +68,7 @@ fn read(mut body: Fields) -> Result<KeyPatch, Faults> {
     let name = body.patched("name", fields::name(KeyName::parse));
     let description = body.clearable("description", fields::text(64 * 1024));
     let expires_at = body.clearable("expires_at", fields::instant);
-    let restriction = body.clearable("restriction", restriction);
+    let restriction = body.clearable("restriction", restriction());
     body.read_only(READ_ONLY);
     let complete = body.finish()?;
     Ok(KeyPatch {

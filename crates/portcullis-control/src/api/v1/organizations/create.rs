@@ -3,19 +3,34 @@
 use portcullis_core::account::{KeyName, Username};
 use serde_json::json;
 
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
 use crate::api::fields::{self, Fields};
+use crate::api::operation::{Answer, Operation};
 use crate::api::reply::{Mutation, Reply};
-use crate::api::v1::policy::patch;
+use crate::api::v1::policy::{patch, profile};
 use crate::api::views::{self, KeyContext};
 use crate::api::work::Happening;
 use crate::domain::organizations::{self, CreatedOrganization, NewOrganization};
 use crate::domain::{Effect, policy};
-use crate::policy::Profile;
 use portcullis_core::account::AccountState;
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let mut admitted = call.identify().await?.operator("organization.create")?;
+pub(crate) const OPERATION: Operation = Operation::post(
+    "/v1/organizations",
+    "Create an organization with its owner and the owner's key",
+    Need::operator("organization.create"),
+    |admitted| Box::pin(run(admitted)),
+)
+.reads(
+    |body| read(body).err(),
+    r#"{"name": "acme", "profile": "default", "owner": {"username": "root"}}"#,
+)
+.answers(
+    Answer::created("organization", "Organization")
+        .with(&[("owner", "User"), ("key", "Key")])
+        .with_secret(),
+);
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
     let wanted = read(admitted.call.body().await?)?;
     let mut work = admitted.begin().await?;
@@ -45,10 +60,7 @@ pub(crate) async fn run(call: Call) -> Reply {
 
 fn read(mut body: Fields) -> Result<NewOrganization, fields::Faults> {
     let name = body.required("name", fields::name(Username::parse));
-    let profile = body.optional("profile", |value| {
-        let text = value.as_str().unwrap_or_default();
-        text.parse::<Profile>().map_err(fields::Faults::format)
-    });
+    let profile = body.optional("profile", profile());
     let owner = body.required(
         "owner",
         fields::object(|mut owner| {

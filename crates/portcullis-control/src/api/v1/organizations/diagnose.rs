@@ -7,17 +7,24 @@ use portcullis_core::key;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
-use crate::api::fields::{self, Fields};
-use crate::api::problem::{FieldCode, Problem};
+use crate::api::admission::{Admitted, Need};
+use crate::api::fields::{self, Faults, Fields};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::FieldCode;
 use crate::api::reply::Reply;
 use crate::domain::explain::{Suspect, diagnose};
 use crate::store::keys;
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("api_key.diagnose", "api_key:diagnose");
-    let mut admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::post(
+    "/v1/organizations/{org}:diagnose",
+    "Say why a key does not work",
+    Need::root("api_key.diagnose", "api_key:diagnose"),
+    |admitted| Box::pin(run(admitted)),
+)
+.reads(|body| read(body).err(), r#"{"key_id": "063UfDVRKBz"}"#)
+.answers(Answer::Plain("Diagnosis"));
+
+async fn run(mut admitted: Admitted) -> Reply {
     admitted.call.no_query()?;
     let asked = read(admitted.call.body().await?)?;
     let org = admitted.org()?;
@@ -56,7 +63,7 @@ enum Asked {
     Value(Zeroizing<String>),
 }
 
-fn read(mut body: Fields) -> Result<Asked, Problem> {
+fn read(mut body: Fields) -> Result<Asked, Faults> {
     let value = body.optional("value", fields::text(1024));
     let id = body.optional("key_id", fields::id);
     if matches!(

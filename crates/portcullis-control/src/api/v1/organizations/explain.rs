@@ -6,10 +6,10 @@ use portcullis_core::access::Permission;
 use portcullis_core::account::{AccountState, Expiry, KeyState};
 use serde_json::{Value, json};
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
-use crate::api::fields::{self, Fields};
-use crate::api::problem::{FieldCode, Problem};
+use crate::api::admission::{Admitted, Need};
+use crate::api::fields::{self, Faults, Fields};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::FieldCode;
 use crate::api::reply::Reply;
 use crate::api::work::unknown_reference;
 use crate::caller;
@@ -18,9 +18,16 @@ use crate::domain::records::restriction_of;
 use crate::instant::wall;
 use crate::store::{accounts, feed, keys, resources, users};
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("access.explain", "access:explain");
-    let mut admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::post(
+    "/v1/organizations/{org}:explain",
+    "Explain what a principal or key may do on a resource, and why",
+    Need::root("access.explain", "access:explain"),
+    |admitted| Box::pin(run(admitted)),
+)
+.reads(|body| read(body).err(), r#"{"service_account_id": "01983f10-0000-7000-8000-000000000000"}"#)
+.answers(Answer::Plain("Explanation"));
+
+async fn run(mut admitted: Admitted) -> Reply {
     admitted.call.no_query()?;
     let asked = read(admitted.call.body().await?)?;
     let org = admitted.org()?;
@@ -83,15 +90,12 @@ struct Asked {
     permission: Option<Permission>,
 }
 
-fn read(mut body: Fields) -> Result<Asked, Problem> {
+fn read(mut body: Fields) -> Result<Asked, Faults> {
     let account = body.optional("service_account_id", fields::id);
     let user = body.optional("user_id", fields::id);
     let key = body.optional("key_id", fields::id);
     let resource_id = body.optional("resource_id", fields::id);
-    let permission = body.optional("permission", |value| {
-        let text = value.as_str().unwrap_or_default();
-        text.parse::<Permission>().map_err(fields::Faults::format)
-    });
+    let permission = body.optional("permission", fields::permission);
     let about = [account.peek(), user.peek(), key.peek()];
     if about.iter().filter(|one| matches!(one, Some(Some(_)))).count() != 1 {
         let detail = "give exactly one of service_account_id, user_id and key_id";

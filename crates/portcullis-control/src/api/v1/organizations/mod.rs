@@ -9,7 +9,7 @@ pub(super) mod resume;
 pub(super) mod suspend;
 pub(super) mod update;
 
-use crate::api::call::Call;
+use crate::api::admission::Admitted;
 use crate::api::problem::Problem;
 use crate::api::reply::{Mutation, Reply};
 use crate::api::views;
@@ -23,9 +23,8 @@ fn target(row: &OrganizationRow) -> Target {
     Target { kind: "organization", id: row.id.clone(), name: row.name.clone() }
 }
 
-/// Suspends or resumes the organization of the path; the operator's to do.
-async fn set_suspended(call: Call, action: &'static str, suspended: bool) -> Reply {
-    let mut admitted = call.identify().await?.operator(action)?;
+/// Suspends or resumes the organization of the path.
+async fn set_suspended(mut admitted: Admitted, suspended: bool) -> Reply {
     let wait = admitted.wait()?;
     admitted.call.no_body().await?;
     let mut work = admitted.begin().await?;
@@ -38,7 +37,7 @@ async fn set_suspended(call: Call, action: &'static str, suspended: bool) -> Rep
     let committed = match changed {
         true => {
             let happening = Happening {
-                action,
+                action: admitted.need.action,
                 target: target(&row),
                 resource_id: Some(row.root_resource_id.clone()),
                 before: Some(before),

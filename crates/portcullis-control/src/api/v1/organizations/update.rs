@@ -2,10 +2,9 @@
 
 use portcullis_core::account::Username;
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
-use crate::api::fields::{self, Fields};
-use crate::api::problem::Problem;
+use crate::api::admission::{Admitted, Need};
+use crate::api::fields::{self, Faults, Fields};
+use crate::api::operation::{Answer, Operation};
 use crate::api::reply::{Mutation, Reply};
 use crate::api::views;
 use crate::api::work::Happening;
@@ -25,9 +24,17 @@ const READ_ONLY: &[&str] = &[
     "version",
 ];
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("organization.update", "organization:update");
-    let mut admitted = call.identify().await?.member_or_operator(need).await?;
+pub(crate) const OPERATION: Operation = Operation::patch(
+    "/v1/organizations/{org}",
+    "Change the organization",
+    Need::root("organization.update", "organization:update").or_operator(),
+    |admitted| Box::pin(run(admitted)),
+)
+.notes("Plan and entitlements are the operator's to change.")
+.reads(|body| read(body, true).err(), r#"{"name": "Acme"}"#)
+.answers(Answer::changed("organization", "Organization"));
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
     let operator = matches!(admitted.caller, Caller::Operator { .. });
     let patch = read(admitted.call.body().await?, operator)?;
@@ -62,7 +69,7 @@ struct Patch {
     allows_accounts: Option<bool>,
 }
 
-fn read(mut body: Fields, operator: bool) -> Result<Patch, Problem> {
+fn read(mut body: Fields, operator: bool) -> Result<Patch, Faults> {
     let name = body.patched("name", fields::name(Username::parse));
     body.read_only(READ_ONLY);
     if !operator {

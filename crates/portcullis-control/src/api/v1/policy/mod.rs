@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::fields::{self, Faults, Fields};
 use crate::api::problem::FieldCode;
+use crate::api::readers::Reader;
 use crate::instant::Stamp;
 use crate::policy::{PolicyPatch, Profile};
 use crate::store::organizations::OrganizationRow;
@@ -17,43 +18,42 @@ const LONGEST_TTL_S: u64 = 100 * 366 * 86_400;
 /// Kinds of resources that a session token can be for.
 const AUDIENCES: &[&str] = &["cluster", "custom", "organization", "project", "workspace"];
 
-type Check = fn(&Value) -> Result<(), Faults>;
-
 /// Every field with the values that it may have.
-const FIELDS: &[(&str, Check)] = &[
-    ("sa_ops", |value| subset(value, &["deactivate", "delete", "revoke"])),
-    ("sa_deactivate_keys", |value| word(value, &["delete", "preserve"])),
-    ("key_ops", |value| subset(value, &["delete", "revoke", "rotate", "toggle"])),
-    ("rotate_max_retain_minutes", |value| number(value, 0..=525_600)),
-    ("rotate_expiry_default", |value| word(value, &["keep", "never"])),
-    ("max_keys_per_sa", |value| nullable(value, |value| number(value, 1..=1_000_000))),
-    ("key_ttl_default", |value| nullable(value, |value| number(value, 1..=LONGEST_TTL_S))),
-    ("key_ttl_max", |value| nullable(value, |value| number(value, 1..=LONGEST_TTL_S))),
-    ("allow_never_expires", boolean),
-    ("key_render", |value| word(value, &["native", "zenpro"])),
-    ("inheritance", |value| word(value, &["override", "union"])),
-    ("deny_enabled", boolean),
-    ("max_direct_roles_per_resource", |value| {
-        nullable(value, |value| number(value, 1..=1_000_000))
-    }),
-    ("sa_forbidden_groups", ids),
-    ("sa_forbidden_roles", ids),
-    ("sa_warn_roles", ids),
-    ("username_from_name", |value| word(value, &["slug", "verbatim"])),
-    ("username_reuse_after_delete", boolean),
-    ("session_token_mode", token_modes),
-    ("session_token_ttl", |value| number(value, 60..=3600)),
-    ("detached_max_ttl", |value| number(value, 60..=3600)),
-    ("sa_interactive_login", boolean),
-    ("confirm_style", |value| word(value, &["click", "typed"])),
-    ("retire_after_days", |value| number(value, 1..=36_500)),
-    ("last_used_flush_s", |value| number(value, 1..=3600)),
-    ("reveal_reason_to_client", boolean),
-    ("require_if_match", boolean),
-    ("max_staleness_s", |value| number(value, 1..=3600)),
-    ("on_stale", |value| word(value, &["fail_closed", "safe_methods", "serve_recorded"])),
-    ("replay_secret_once", boolean),
-];
+pub(in crate::api) fn readers() -> [(&'static str, Box<dyn Reader<Value = Value>>); 30] {
+    use fields::{as_it_is as just, as_it_is_or_null as or_null, boolean, integer, one_of};
+    [
+        ("sa_ops", just(subset(&["deactivate", "delete", "revoke"]))),
+        ("sa_deactivate_keys", just(one_of(&["delete", "preserve"]))),
+        ("key_ops", just(subset(&["delete", "revoke", "rotate", "toggle"]))),
+        ("rotate_max_retain_minutes", just(integer(0..=525_600))),
+        ("rotate_expiry_default", just(one_of(&["keep", "never"]))),
+        ("max_keys_per_sa", or_null(integer(1..=1_000_000))),
+        ("key_ttl_default", or_null(integer(1..=LONGEST_TTL_S))),
+        ("key_ttl_max", or_null(integer(1..=LONGEST_TTL_S))),
+        ("allow_never_expires", just(boolean)),
+        ("key_render", just(one_of(&["native", "zenpro"]))),
+        ("inheritance", just(one_of(&["override", "union"]))),
+        ("deny_enabled", just(boolean)),
+        ("max_direct_roles_per_resource", or_null(integer(1..=1_000_000))),
+        ("sa_forbidden_groups", just(ids())),
+        ("sa_forbidden_roles", just(ids())),
+        ("sa_warn_roles", just(ids())),
+        ("username_from_name", just(one_of(&["slug", "verbatim"]))),
+        ("username_reuse_after_delete", just(boolean)),
+        ("session_token_mode", just(token_modes())),
+        ("session_token_ttl", just(integer(60..=3600))),
+        ("detached_max_ttl", just(integer(60..=3600))),
+        ("sa_interactive_login", just(boolean)),
+        ("confirm_style", just(one_of(&["click", "typed"]))),
+        ("retire_after_days", just(integer(1..=36_500))),
+        ("last_used_flush_s", just(integer(1..=3600))),
+        ("reveal_reason_to_client", just(boolean)),
+        ("require_if_match", just(boolean)),
+        ("max_staleness_s", just(integer(1..=3600))),
+        ("on_stale", just(one_of(&["fail_closed", "safe_methods", "serve_recorded"]))),
+        ("replay_secret_once", just(boolean)),
+    ]
+}
 
 /// A policy as the API shows it.
 pub(super) fn shown(org: &OrganizationRow) -> Value {
@@ -71,12 +71,9 @@ pub(super) fn shown(org: &OrganizationRow) -> Value {
 
 /// What is to change: `{profile}` resets every field to its preset before the others apply.
 pub(in crate::api::v1) fn patch(mut body: Fields) -> Result<PolicyPatch, Faults> {
-    let profile = body.patched("profile", |value| {
-        let text = value.as_str().unwrap_or_default();
-        text.parse::<Profile>().map_err(Faults::format)
-    });
+    let profile = body.patched("profile", profile());
     let read: Vec<_> =
-        FIELDS.iter().map(|(name, check)| (*name, body.checked(name, check))).collect();
+        readers().map(|(name, reader)| (name, body.checked(name, reader.as_ref()))).into();
     body.read_only(&["org_id", "updated_at", "version"]);
     let complete = body.finish()?;
     let mut members = Map::new();
@@ -88,50 +85,49 @@ pub(in crate::api::v1) fn patch(mut body: Fields) -> Result<PolicyPatch, Faults>
     Ok(PolicyPatch { profile: profile.value(&complete), members })
 }
 
-fn boolean(value: &Value) -> Result<(), Faults> {
-    fields::boolean(value).map(drop)
+/// The name of a preset.
+pub(in crate::api::v1) fn profile() -> impl Reader<Value = Profile> {
+    let names = Profile::ALL.map(Profile::as_str);
+    fields::custom(json!({"type": "string", "enum": names}), |value| {
+        let text = value.as_str().unwrap_or_default();
+        text.parse::<Profile>().map_err(Faults::format)
+    })
 }
 
-fn number(value: &Value, range: std::ops::RangeInclusive<u64>) -> Result<(), Faults> {
-    fields::integer(range)(value).map(drop)
+fn subset(words: &'static [&'static str]) -> impl Reader<Value = Vec<&'static str>> {
+    fields::list(0..=words.len(), fields::one_of(words))
 }
 
-fn word(value: &Value, words: &'static [&'static str]) -> Result<(), Faults> {
-    fields::one_of(words)(value).map(drop)
-}
-
-fn subset(value: &Value, words: &'static [&'static str]) -> Result<(), Faults> {
-    fields::list(0..=words.len(), |item| word(item, words))(value).map(drop)
-}
-
-fn ids(value: &Value) -> Result<(), Faults> {
-    fields::list(0..=200, fields::id)(value).map(drop)
-}
-
-fn nullable(value: &Value, check: Check) -> Result<(), Faults> {
-    if value.is_null() { Ok(()) } else { check(value) }
+fn ids() -> impl Reader<Value = Vec<String>> {
+    fields::list(0..=200, fields::id)
 }
 
 /// A member that is null returns its audience to the default, as merge patches do.
-fn token_modes(value: &Value) -> Result<(), Faults> {
-    let Value::Object(modes) = value else {
-        return Err(Faults::format("an object of audience kinds is wanted"));
-    };
-    for (audience, mode) in modes {
-        if !AUDIENCES.contains(&audience.as_str()) {
-            let detail = format!("audience kinds are {}", AUDIENCES.join(", "));
-            return Err(Faults::one(FieldCode::UnknownField, detail));
+fn token_modes() -> impl Reader<Value = ()> {
+    let mode = || fields::as_it_is_or_null(fields::one_of(&["bound", "detached"]));
+    let schema: Map<String, Value> =
+        AUDIENCES.iter().map(|audience| ((*audience).to_owned(), mode().schema())).collect();
+    let schema = json!({"type": "object", "properties": schema, "additionalProperties": false});
+    fields::custom(schema, move |value| {
+        let Value::Object(modes) = value else {
+            return Err(Faults::format("an object of audience kinds is wanted"));
+        };
+        for (audience, value) in modes {
+            if !AUDIENCES.contains(&audience.as_str()) {
+                let detail = format!("audience kinds are {}", AUDIENCES.join(", "));
+                return Err(Faults::one(FieldCode::UnknownField, detail));
+            }
+            mode().read(value)?;
         }
-        nullable(mode, |mode| word(mode, &["bound", "detached"]))?;
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::{Map, Value, json};
 
-    use super::{FIELDS, patch};
+    use super::{patch, readers};
     use crate::api::fields::Fields;
     use crate::policy::{OrgPolicy, Profile};
 
@@ -143,7 +139,7 @@ mod tests {
     #[test]
     fn every_field_of_the_policy_can_be_written_and_no_other() {
         let stored = members(json!(OrgPolicy::default()));
-        let mut known: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
+        let mut known: Vec<&str> = readers().map(|(name, _)| name).into();
         known.sort_unstable();
         let mut fields: Vec<&str> = stored.keys().map(String::as_str).collect();
         fields.sort_unstable();

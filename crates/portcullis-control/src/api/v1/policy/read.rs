@@ -1,12 +1,18 @@
 //! `GET O/policy`.
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
+use crate::api::operation::{Answer, Operation};
 use crate::api::reply::{self, Reply};
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("org_policy.read", "organization:read");
-    let admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::get(
+    "/v1/organizations/{org}/policy",
+    "Read the organization's policy",
+    Need::root("org_policy.read", "organization:read"),
+    |admitted| Box::pin(run(admitted)),
+)
+.answers(Answer::Object("OrgPolicy"));
+
+async fn run(admitted: Admitted) -> Reply {
     admitted.call.no_query()?;
     let org = admitted.org()?;
     Ok(reply::object(&admitted.call, org.version, super::shown(org)))

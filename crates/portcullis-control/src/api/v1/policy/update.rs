@@ -1,15 +1,25 @@
 //! `PATCH O/policy`: what it changes about access reaches gateways before the answer.
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::Code;
 use crate::api::reply::{Mutation, Reply};
 use crate::api::work::Happening;
 use crate::domain::{Effect, policy};
 use crate::store::audit::Target;
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("org_policy.update", "organization:update");
-    let mut admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::patch(
+    "/v1/organizations/{org}/policy",
+    "Change the organization's policy",
+    Need::root("org_policy.update", "organization:update"),
+    |admitted| Box::pin(run(admitted)),
+)
+.notes("A profile resets every field to its preset before the others apply.")
+.reads(|body| super::patch(body).err(), r#"{"max_keys_per_sa": 5}"#)
+.answers(Answer::narrowed("policy", "OrgPolicy"))
+.may_refuse(&[Code::PrivilegeEscalation]);
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
     let patch = super::patch(admitted.call.body().await?)?;
     let mut work = admitted.begin().await?;

@@ -2,25 +2,28 @@
 
 use std::collections::HashMap;
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
 use crate::api::fields;
 use crate::api::list::List;
+use crate::api::operation::{Answer, Operation};
+use crate::api::query::Query;
 use crate::api::reply::Reply;
 use crate::api::views;
 use crate::store::resources::{self, ResourceFilter};
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("resource.list", "resource:read");
-    let admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::get(
+    "/v1/organizations/{org}/resources",
+    "List the resources",
+    Need::root("resource.list", "resource:read"),
+    |admitted| Box::pin(run(admitted)),
+)
+.filters(|query| drop(filter(query)))
+.answers(Answer::Page("Resource"));
+
+async fn run(admitted: Admitted) -> Reply {
     let mut query = admitted.call.query()?;
     let mut list = List::read(&admitted.call, &mut query);
-    let kinds = &["cluster", "custom", "organization", "project", "workspace"];
-    let filter = ResourceFilter {
-        parent_id: query.text("parent_id"),
-        kind: query.read("kind", fields::one_of(kinds)).map(str::to_owned),
-        state: query.read("state", fields::one_of(&["active", "archived"])).map(str::to_owned),
-    };
+    let filter = filter(&mut query);
     query.finish()?;
     list.resume(&admitted.call)?;
     let org_id = &admitted.org()?.id;
@@ -37,4 +40,13 @@ pub(crate) async fn run(call: Call) -> Reply {
         |row| (row.created_ms, row.id.as_str()),
         |row| Ok(views::resource(row, above.get(&row.id).map_or(&[], Vec::as_slice))),
     )
+}
+
+fn filter(query: &mut Query) -> ResourceFilter {
+    let kinds = &["cluster", "custom", "organization", "project", "workspace"];
+    ResourceFilter {
+        parent_id: query.text("parent_id"),
+        kind: query.read("kind", fields::one_of(kinds)).map(str::to_owned),
+        state: query.read("state", fields::one_of(&["active", "archived"])).map(str::to_owned),
+    }
 }

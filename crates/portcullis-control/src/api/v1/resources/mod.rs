@@ -12,8 +12,7 @@ use portcullis_core::account::DisplayName;
 use serde_json::Value;
 use sqlx::SqliteConnection;
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::Admitted;
 use crate::api::problem::Problem;
 use crate::api::reply::{Mutation, Reply};
 use crate::api::views;
@@ -53,8 +52,7 @@ fn name(text: &str) -> Result<String, portcullis_core::account::NameFault> {
     DisplayName::parse(text).map(|name| name.as_str().to_owned())
 }
 
-async fn set_archived(call: Call, action: &'static str, archived: bool) -> Reply {
-    let mut admitted = call.identify().await?.member(Need::root(action, "resource:update"))?;
+async fn set_archived(mut admitted: Admitted, archived: bool) -> Reply {
     let wait = admitted.wait()?;
     admitted.call.no_body().await?;
     let mut work = admitted.begin().await?;
@@ -65,7 +63,8 @@ async fn set_archived(call: Call, action: &'static str, archived: bool) -> Reply
     let after = shown(work.unit.conn(), &row).await?;
     let committed = match changed {
         true => {
-            let happening = happening(action, &row, Some(before), Some(after.clone()));
+            let happening =
+                happening(admitted.need.action, &row, Some(before), Some(after.clone()));
             work.commit(&row.org_id, happening).await?
         }
         false => work.unchanged(),

@@ -1,14 +1,20 @@
 //! `GET O/resources/{resource}`.
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
+use crate::api::operation::{Answer, Operation};
 use crate::api::problem::Problem;
 use crate::api::reply::{self, Reply};
 use crate::store::resources;
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("resource.read", "resource:read");
-    let admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::get(
+    "/v1/organizations/{org}/resources/{resource}",
+    "Read a resource",
+    Need::root("resource.read", "resource:read"),
+    |admitted| Box::pin(run(admitted)),
+)
+.answers(Answer::Object("Resource"));
+
+async fn run(admitted: Admitted) -> Reply {
     admitted.call.no_query()?;
     let mut view = admitted.view().await?;
     let id = admitted.call.param("resource");

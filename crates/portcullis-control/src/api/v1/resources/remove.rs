@@ -1,13 +1,21 @@
 //! `DELETE O/resources/{resource}`: its bindings go with it.
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::Code;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::{Effect, resources};
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("resource.delete", "resource:delete");
-    let mut admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::delete(
+    "/v1/organizations/{org}/resources/{resource}",
+    "Delete a resource and its bindings",
+    Need::root("resource.delete", "resource:delete"),
+    |admitted| Box::pin(run(admitted)),
+)
+.answers(Answer::narrowed("resource", "Resource"))
+.may_refuse(&[Code::ImmutableObject, Code::ResourceNotEmpty]);
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
     admitted.call.no_body().await?;
     let mut work = admitted.begin().await?;

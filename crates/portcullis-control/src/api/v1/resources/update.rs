@@ -1,17 +1,26 @@
 //! `PATCH O/resources/{resource}`: renames or moves it.
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
 use crate::api::fields::{self, Faults, Fields};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::Code;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::{Effect, resources};
 
 const READ_ONLY: &[&str] =
     &["id", "org_id", "kind", "ref", "path", "state", "created_at", "updated_at", "version"];
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("resource.update", "resource:update");
-    let mut admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::patch(
+    "/v1/organizations/{org}/resources/{resource}",
+    "Rename or move a resource",
+    Need::root("resource.update", "resource:update"),
+    |admitted| Box::pin(run(admitted)),
+)
+.reads(|body| read(body).err(), r#"{"name": "payments"}"#)
+.answers(Answer::narrowed("resource", "Resource"))
+.may_refuse(&[Code::Cycle, Code::DepthExceeded, Code::ImmutableObject]);
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
     let (name, parent_id) = read(admitted.call.body().await?)?;
     let mut work = admitted.begin().await?;

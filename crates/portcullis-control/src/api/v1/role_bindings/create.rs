@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
 use crate::api::fields::{self, Faults, Fields};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::Code;
 use crate::api::reply::{Mutation, Reply};
 use crate::api::views;
 use crate::api::work::unknown_reference;
@@ -12,9 +13,26 @@ use crate::domain::Effect;
 use crate::domain::bindings::{Change, NewBinding, Subject, check_subject};
 use crate::store::resources;
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::somewhere("role_binding.create", "role_binding:create");
-    let mut admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::post(
+    "/v1/organizations/{org}/role-bindings",
+    "Give a subject a role on a resource",
+    Need::somewhere("role_binding.create", "role_binding:create"),
+    |admitted| Box::pin(run(admitted)),
+)
+.reads(
+    |body| read(body).err(),
+    r#"{"role_id": "viewer", "resource_id": "01983f10-0000-7000-8000-000000000000",
+        "subject": {"kind": "service_account", "id": "01983f10-0000-7000-8000-000000000001"}}"#,
+)
+.answers(Answer::created("role_binding", "RoleBinding"))
+.may_refuse(&[
+    Code::DuplicateBinding,
+    Code::PolicyForbids,
+    Code::PrivilegeEscalation,
+    Code::RoleLimitReached,
+]);
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
     let (wanted, subject) = read(admitted.call.body().await?)?;
     let mut work = admitted.begin().await?;

@@ -1,16 +1,22 @@
 //! `GET O/role-bindings/{binding}`.
 
-use crate::api::admission::{Need, permission};
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need, permission};
+use crate::api::operation::{Answer, Operation};
 use crate::api::problem::Problem;
 use crate::api::reply::{self, Reply};
 use crate::api::views;
 use crate::caller::Caller;
 use crate::store::bindings;
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::somewhere("role_binding.read", "role_binding:read");
-    let admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::get(
+    "/v1/organizations/{org}/role-bindings/{binding}",
+    "Read a role binding",
+    Need::somewhere("role_binding.read", "role_binding:read"),
+    |admitted| Box::pin(run(admitted)),
+)
+.answers(Answer::Object("RoleBinding"));
+
+async fn run(admitted: Admitted) -> Reply {
     admitted.call.no_query()?;
     let org_id = admitted.org()?.id.clone();
     let mut view = admitted.view().await?;

@@ -1,15 +1,23 @@
 //! `DELETE O/role-bindings/{binding}`.
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::Code;
 use crate::api::reply::{Mutation, Reply};
 use crate::api::views;
 use crate::domain::Effect;
 use crate::domain::bindings::{Change, Subject};
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::somewhere("role_binding.delete", "role_binding:delete");
-    let mut admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::delete(
+    "/v1/organizations/{org}/role-bindings/{binding}",
+    "Take a role away",
+    Need::somewhere("role_binding.delete", "role_binding:delete"),
+    |admitted| Box::pin(run(admitted)),
+)
+.answers(Answer::narrowed("role_binding", "RoleBinding"))
+.may_refuse(&[Code::LastOwner]);
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
     admitted.call.no_body().await?;
     let mut work = admitted.begin().await?;

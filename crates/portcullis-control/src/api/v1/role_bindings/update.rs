@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
 use crate::api::fields::{self, Faults, Fields};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::Code;
 use crate::api::reply::{Mutation, Reply};
 use crate::api::views;
 use crate::domain::Effect;
@@ -23,9 +24,22 @@ const READ_ONLY: &[&str] = &[
     "version",
 ];
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::somewhere("role_binding.update", "role_binding:update");
-    let mut admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::patch(
+    "/v1/organizations/{org}/role-bindings/{binding}",
+    "Change role or reach of a binding",
+    Need::somewhere("role_binding.update", "role_binding:update"),
+    |admitted| Box::pin(run(admitted)),
+)
+.reads(|body| read(body).err(), r#"{"propagate": false}"#)
+.answers(Answer::narrowed("role_binding", "RoleBinding"))
+.may_refuse(&[
+    Code::DuplicateBinding,
+    Code::LastOwner,
+    Code::PolicyForbids,
+    Code::PrivilegeEscalation,
+]);
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
     let (role_id, propagate) = read(admitted.call.body().await?)?;
     let mut work = admitted.begin().await?;

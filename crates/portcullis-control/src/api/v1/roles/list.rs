@@ -2,18 +2,27 @@
 
 use portcullis_core::access::{BUILTIN_ROLES, BuiltinRole};
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
 use crate::api::fields;
 use crate::api::list::List;
+use crate::api::operation::{Answer, Operation};
+use crate::api::query::Query;
 use crate::api::reply::Reply;
 use crate::api::views;
 use crate::store::page::Order;
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let admitted = call.identify().await?.member(Need::root("role.list", "role:read"))?;
+pub(crate) const OPERATION: Operation = Operation::get(
+    "/v1/organizations/{org}/roles",
+    "List the roles",
+    Need::root("role.list", "role:read"),
+    |admitted| Box::pin(run(admitted)),
+)
+.filters(|query| _ = kind(query))
+.answers(Answer::Page("Role"));
+
+async fn run(admitted: Admitted) -> Reply {
     let mut query = admitted.call.query()?;
-    let kind = query.read("kind", fields::one_of(&["built_in", "custom"]));
+    let kind = kind(&mut query);
     let mut list = List::read(&admitted.call, &mut query);
     query.finish()?;
     list.resume(&admitted.call)?;
@@ -37,4 +46,8 @@ pub(crate) async fn run(call: Call) -> Reply {
         |(place, role)| (*place, role.id),
         |(_, role)| Ok(views::role(role)),
     )
+}
+
+fn kind(query: &mut Query) -> Option<&'static str> {
+    query.read("kind", fields::one_of(&["built_in", "custom"]))
 }

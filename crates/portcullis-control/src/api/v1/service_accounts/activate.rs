@@ -1,13 +1,21 @@
 //! `POST S:activate`: the account and its active keys work again.
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::Code;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::{Effect, accounts};
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("service_account.activate", "service_account:update");
-    let mut admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::post(
+    "/v1/organizations/{org}/service-accounts/{sa}:activate",
+    "Make the account and its active keys work again",
+    Need::root("service_account.activate", "service_account:update"),
+    |admitted| Box::pin(run(admitted)),
+)
+.answers(Answer::changed("service_account", "ServiceAccount"))
+.may_refuse(&[Code::OperationNotOffered, Code::StateTerminal]);
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
     admitted.call.no_body().await?;
     let mut work = admitted.begin().await?;

@@ -3,9 +3,11 @@
 use portcullis_core::account::{AccountState, DisplayName, Username};
 use serde_json::{Value, json};
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
 use crate::api::fields::{self, Faults, Fields};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::Code;
+use crate::api::readers::Reader;
 use crate::api::reply::{Mutation, Reply};
 use crate::api::v1::keys::create::read_key;
 use crate::api::views::{self, KeyContext};
@@ -13,9 +15,28 @@ use crate::domain::Effect;
 use crate::domain::accounts::{self, NewAccount};
 use crate::domain::bindings::NewBinding;
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("service_account.create", "service_account:create").entitled();
-    let mut admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::post(
+    "/v1/organizations/{org}/service-accounts",
+    "Create a service account, with roles and a first key if asked",
+    Need::root("service_account.create", "service_account:create").entitled(),
+    |admitted| Box::pin(run(admitted)),
+)
+.notes("All or nothing. A key needs api_key:create, bindings need role_binding:create as well.")
+.reads(
+    |body| read(body, "").err(),
+    r#"{"username": "ci", "role_id": "viewer", "create_key": {"name": "main"}}"#,
+)
+.answers(
+    Answer::created("service_account", "ServiceAccount").with(&[("key?", "Key")]).with_secret(),
+)
+.may_refuse(&[
+    Code::UsernameTaken,
+    Code::PolicyForbids,
+    Code::RoleLimitReached,
+    Code::PrivilegeEscalation,
+]);
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
     let root = admitted.org()?.root_resource_id.clone();
     let wanted = read(admitted.call.body().await?, &root)?;
@@ -57,11 +78,11 @@ fn read(mut body: Fields, root: &str) -> Result<NewAccount, Faults> {
     let description = body.optional("description", fields::text(64 * 1024));
     let owning_team = body.optional("owning_team", fields::text(255));
     let avatar_url = body.optional("avatar_url", fields::text(2048));
-    let external_refs = body.optional("external_refs", fields::list(0..=50, external_ref));
+    let external_refs = body.optional("external_refs", fields::list(0..=50, external_ref()));
     let managed_by =
         body.optional("managed_by", fields::one_of(&["console", "api", "terraform", "migration"]));
     let role_id = body.optional("role_id", fields::id);
-    let bindings = body.optional("bindings", fields::list(0..=200, binding));
+    let bindings = body.optional("bindings", fields::list(0..=200, binding()));
     let key = body.optional("create_key", fields::object(read_key));
     let complete = body.finish()?;
     let mut all: Vec<(String, NewBinding)> = Vec::new();
@@ -85,8 +106,8 @@ fn read(mut body: Fields, root: &str) -> Result<NewAccount, Faults> {
     })
 }
 
-fn binding(value: &Value) -> Result<NewBinding, Faults> {
-    let read = fields::object(|mut inner| {
+fn binding() -> impl Reader<Value = NewBinding> {
+    fields::object(|mut inner| {
         let role_id = inner.required("role_id", fields::id);
         let resource_id = inner.required("resource_id", fields::id);
         let propagate = inner.optional("propagate", fields::boolean);
@@ -96,13 +117,12 @@ fn binding(value: &Value) -> Result<NewBinding, Faults> {
             resource_id: resource_id.value(&complete),
             propagate: propagate.value(&complete).unwrap_or(true),
         })
-    });
-    read(value)
+    })
 }
 
 /// `{system, workspace_id, legacy_id}`: where the account was before.
-pub(super) fn external_ref(value: &Value) -> Result<Value, Faults> {
-    let read = fields::object(|mut inner| {
+pub(super) fn external_ref() -> impl Reader<Value = Value> {
+    fields::object(|mut inner| {
         let system = inner.required("system", fields::text(64));
         let workspace_id = inner.optional("workspace_id", fields::text(255));
         let legacy_id = inner.optional("legacy_id", fields::text(255));
@@ -112,6 +132,5 @@ pub(super) fn external_ref(value: &Value) -> Result<Value, Faults> {
             "workspace_id": workspace_id.value(&complete),
             "legacy_id": legacy_id.value(&complete),
         }))
-    });
-    read(value)
+    })
 }

@@ -2,14 +2,25 @@
 
 use serde_json::json;
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::Code;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::{Effect, accounts};
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("service_account.deactivate", "service_account:update");
-    let mut admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::post(
+    "/v1/organizations/{org}/service-accounts/{sa}:deactivate",
+    "Stop all keys of the account at once",
+    Need::root("service_account.deactivate", "service_account:update"),
+    |admitted| Box::pin(run(admitted)),
+)
+.notes("By policy its keys are preserved or deleted.")
+.answers(
+    Answer::narrowed("service_account", "ServiceAccount").with(&[("deleted_key_count", "Count")]),
+)
+.may_refuse(&[Code::OperationNotOffered, Code::StateTerminal]);
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
     admitted.call.no_body().await?;
     let mut work = admitted.begin().await?;

@@ -1,13 +1,21 @@
 //! `DELETE S`: the account and all its keys, for good.
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::Code;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::{Effect, accounts};
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("service_account.delete", "service_account:delete");
-    let mut admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::delete(
+    "/v1/organizations/{org}/service-accounts/{sa}",
+    "Delete a service account and all its keys, for good",
+    Need::root("service_account.delete", "service_account:delete"),
+    |admitted| Box::pin(run(admitted)),
+)
+.answers(Answer::narrowed("service_account", "ServiceAccount"))
+.may_refuse(&[Code::OperationNotOffered]);
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
     admitted.call.no_body().await?;
     let mut work = admitted.begin().await?;

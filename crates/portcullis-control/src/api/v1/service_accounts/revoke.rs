@@ -1,13 +1,21 @@
 //! `POST S:revoke`: final; the account stays listed, its keys are revoked with it.
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::Code;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::{Effect, accounts};
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("service_account.revoke", "service_account:delete");
-    let mut admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::post(
+    "/v1/organizations/{org}/service-accounts/{sa}:revoke",
+    "Revoke the account and its keys, finally; it stays listed",
+    Need::root("service_account.revoke", "service_account:delete"),
+    |admitted| Box::pin(run(admitted)),
+)
+.answers(Answer::narrowed("service_account", "ServiceAccount"))
+.may_refuse(&[Code::OperationNotOffered]);
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
     admitted.call.no_body().await?;
     let mut work = admitted.begin().await?;

@@ -3,9 +3,10 @@
 use portcullis_core::account::{DisplayName, Username};
 
 use super::create::external_ref;
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
 use crate::api::fields::{self, Faults, Fields};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::Code;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::Effect;
 use crate::domain::accounts::{self, AccountPatch};
@@ -31,9 +32,17 @@ const READ_ONLY: &[&str] = &[
     "version",
 ];
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("service_account.update", "service_account:update");
-    let mut admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::patch(
+    "/v1/organizations/{org}/service-accounts/{sa}",
+    "Change names and descriptions of a service account",
+    Need::root("service_account.update", "service_account:update"),
+    |admitted| Box::pin(run(admitted)),
+)
+.reads(|body| read(body).err(), r#"{"display_name": "CI"}"#)
+.answers(Answer::changed("service_account", "ServiceAccount"))
+.may_refuse(&[Code::UsernameTaken, Code::StateTerminal]);
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
     let patch = read(admitted.call.body().await?)?;
     let mut work = admitted.begin().await?;
@@ -54,7 +63,7 @@ fn read(mut body: Fields) -> Result<AccountPatch, Faults> {
     let description = body.clearable("description", fields::text(64 * 1024));
     let owning_team = body.clearable("owning_team", fields::text(255));
     let avatar_url = body.clearable("avatar_url", fields::text(2048));
-    let external_refs = body.patched("external_refs", fields::list(0..=50, external_ref));
+    let external_refs = body.patched("external_refs", fields::list(0..=50, external_ref()));
     body.read_only(READ_ONLY);
     let complete = body.finish()?;
     Ok(AccountPatch {

@@ -3,17 +3,28 @@
 use portcullis_core::account::Username;
 use serde_json::{Value, json};
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
 use crate::api::fields::{self, Faults, Fields};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::Code;
+use crate::api::readers::Reader;
 use crate::api::reply::{Mutation, Reply};
 use crate::api::views;
 use crate::domain::Effect;
 use crate::domain::users::{self, NewUser};
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("user.create", "user:create");
-    let mut admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::post(
+    "/v1/organizations/{org}/users",
+    "Invite a user, with a role on the root if asked",
+    Need::root("user.create", "user:create"),
+    |admitted| Box::pin(run(admitted)),
+)
+.notes("All or nothing. A role needs role_binding:create as well.")
+.reads(|body| read(body).err(), r#"{"username": "ann", "email": "ann@example.org"}"#)
+.answers(Answer::created("user", "User"))
+.may_refuse(&[Code::PrivilegeEscalation, Code::UsernameTaken]);
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
     let wanted = read(admitted.call.body().await?)?;
     let mut work = admitted.begin().await?;
@@ -38,7 +49,7 @@ pub(crate) async fn run(call: Call) -> Reply {
 
 fn read(mut body: Fields) -> Result<NewUser, Faults> {
     let username = body.required("username", fields::name(Username::parse));
-    let email = body.required("email", email);
+    let email = body.required("email", email());
     let role_id = body.optional("role_id", fields::id);
     let complete = body.finish()?;
     Ok(NewUser {
@@ -49,13 +60,21 @@ fn read(mut body: Fields) -> Result<NewUser, Faults> {
 }
 
 /// An address is only ever shown, so it needs no more than its parts.
-fn email(value: &Value) -> Result<String, Faults> {
-    let text = fields::text(254)(value)?;
-    let whole = text
-        .split_once('@')
-        .is_some_and(|(local, host)| !local.is_empty() && !host.is_empty() && !host.contains('@'));
-    if whole && !text.contains(char::is_whitespace) {
-        return Ok(text);
-    }
-    Err(Faults::format("an address like ann@example.org is wanted"))
+fn email() -> impl Reader<Value = String> {
+    let text = fields::text(254);
+    let mut schema = text.schema();
+    schema["pattern"] = json!(
+        r"^[^@\s\u0000-\u001f\u007f-\u009f\u061c\u200e-\u200f\u2028-\u202e\u2066-\u2069]+@[^@\s\u0000-\u001f\u007f-\u009f\u061c\u200e-\u200f\u2028-\u202e\u2066-\u2069]+$"
+    );
+    fields::custom(schema, move |value| {
+        let text = text.read(value)?;
+        let parts = text.split_once('@');
+        let whole = parts.is_some_and(|(local, host)| {
+            !local.is_empty() && !host.is_empty() && !host.contains('@')
+        });
+        if whole && !text.contains(char::is_whitespace) {
+            return Ok(text);
+        }
+        Err(Faults::format("an address like ann@example.org is wanted"))
+    })
 }

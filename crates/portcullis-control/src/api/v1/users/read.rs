@@ -1,14 +1,21 @@
 //! `GET O/users/{user}`.
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
+use crate::api::operation::{Answer, Operation};
 use crate::api::problem::Problem;
 use crate::api::reply::{self, Reply};
 use crate::api::views;
 use crate::store::users::{self, UserRow};
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let admitted = call.identify().await?.member(Need::root("user.read", "user:read"))?;
+pub(crate) const OPERATION: Operation = Operation::get(
+    "/v1/organizations/{org}/users/{user}",
+    "Read a user",
+    Need::root("user.read", "user:read"),
+    |admitted| Box::pin(run(admitted)),
+)
+.answers(Answer::Object("User"));
+
+async fn run(admitted: Admitted) -> Reply {
     admitted.call.no_query()?;
     let mut view = admitted.view().await?;
     let row = users::find(view.conn(), &admitted.org()?.id, admitted.call.param("user")).await?;

@@ -1,14 +1,23 @@
 //! `DELETE O/users/{user}`: the user's own keys die; what the user made for others stays.
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::Code;
 use crate::api::reply::{Mutation, Reply};
 use crate::api::views;
 use crate::domain::{Effect, users};
 
-pub(crate) async fn run(call: Call) -> Reply {
-    let need = Need::root("user.delete", "user:delete");
-    let mut admitted = call.identify().await?.member(need)?;
+pub(crate) const OPERATION: Operation = Operation::delete(
+    "/v1/organizations/{org}/users/{user}",
+    "Remove a user and the user's own keys",
+    Need::root("user.delete", "user:delete"),
+    |admitted| Box::pin(run(admitted)),
+)
+.notes("What the user made for others stays.")
+.answers(Answer::narrowed("user", "User"))
+.may_refuse(&[Code::LastOwner]);
+
+async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
     admitted.call.no_body().await?;
     let mut work = admitted.begin().await?;

@@ -1,0 +1,445 @@
+//! The objects that answers show, as JSON schemas: closed, so that a field which a view adds and this
+//! table does not know fails the tests. It describes what `views.rs` and its like write.
+
+use serde_json::{Map, Value, json};
+
+use super::problem::Code;
+
+/// Makes a schema.
+type Schema = fn() -> Value;
+
+/// All objects, by name.
+pub(crate) const OBJECTS: &[(&str, Schema)] = &[
+    ("AccessRow", access_row),
+    ("AccessRows", || list(reference("AccessRow"))),
+    ("AuditEvent", audit_event),
+    ("Author", author),
+    ("ChainVerdict", chain_verdict),
+    ("Count", number),
+    ("Diagnosis", diagnosis),
+    ("Explanation", explanation),
+    ("FieldFault", field_fault),
+    ("Gateway", gateway),
+    ("Gateways", || {
+        closed(&[("items", list(reference("Gateway"))), ("next_cursor", json!({"type": "null"}))])
+    }),
+    ("Key", key),
+    ("Organization", organization),
+    ("OrgPolicy", org_policy),
+    ("Policy", || closed(&policy_fields())),
+    ("Problem", problem),
+    ("Propagation", propagation),
+    ("Resource", resource),
+    ("Role", role),
+    ("RoleBinding", role_binding),
+    ("ServiceAccount", service_account),
+    ("Spread", spread),
+    ("User", user),
+    ("Warning", || closed(&[("code", text()), ("detail", text())])),
+    ("Whoami", whoami),
+];
+
+/// An object with these members and no others; a name that ends in `?` may be absent.
+pub(super) fn closed(members: &[(&str, Value)]) -> Value {
+    let (mut properties, mut required) = (Map::new(), Vec::new());
+    for (name, schema) in members {
+        let bare = name.trim_end_matches('?');
+        properties.insert(bare.to_owned(), schema.clone());
+        if bare == *name {
+            required.push(bare);
+        }
+    }
+    json!({
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": false,
+    })
+}
+
+pub(super) fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+pub(super) fn nullable(schema: Value) -> Value {
+    match schema.get("type") {
+        Some(Value::String(one)) => {
+            let both = json!([one, "null"]);
+            let mut schema = schema;
+            schema["type"] = both;
+            schema
+        }
+        _ => json!({"anyOf": [schema, {"type": "null"}]}),
+    }
+}
+
+pub(super) fn list(items: Value) -> Value {
+    let members = [("type".to_owned(), json!("array")), ("items".to_owned(), items)];
+    Value::Object(Map::from_iter(members))
+}
+
+fn text() -> Value {
+    json!({"type": "string"})
+}
+
+fn texts() -> Value {
+    list(text())
+}
+
+fn truth() -> Value {
+    json!({"type": "boolean"})
+}
+
+fn number() -> Value {
+    json!({"type": "integer", "minimum": 0})
+}
+
+fn instant() -> Value {
+    json!({"type": "string", "format": "date-time"})
+}
+
+fn words(words: &[&str]) -> Value {
+    json!({"type": "string", "enum": words})
+}
+
+fn nullable_text() -> Value {
+    nullable(text())
+}
+
+fn nullable_instant() -> Value {
+    nullable(instant())
+}
+
+fn author() -> Value {
+    closed(&[("kind", text()), ("id", text()), ("display", text())])
+}
+
+fn organization() -> Value {
+    closed(&[
+        ("id", text()),
+        ("name", text()),
+        ("plan", text()),
+        ("entitlements", closed(&[("service_accounts", truth())])),
+        ("profile", text()),
+        ("policy", reference("Policy")),
+        ("root_resource_id", text()),
+        ("state", words(&["active", "suspended"])),
+        ("created_at", instant()),
+        ("updated_at", instant()),
+        ("version", number()),
+    ])
+}
+
+/// The policy with what it shares with its organization.
+fn org_policy() -> Value {
+    let mut members = policy_fields();
+    members.extend([
+        ("org_id", text()),
+        ("profile", text()),
+        ("updated_at", instant()),
+        ("version", number()),
+    ]);
+    closed(&members)
+}
+
+/// Every field of the policy, as it may be written.
+fn policy_fields() -> Vec<(&'static str, Value)> {
+    super::v1::policy_readers().into_iter().map(|(name, reader)| (name, reader.schema())).collect()
+}
+
+fn resource() -> Value {
+    closed(&[
+        ("id", text()),
+        ("org_id", text()),
+        ("parent_id", nullable_text()),
+        ("kind", text()),
+        ("name", text()),
+        ("ref", text()),
+        ("path", texts()),
+        ("state", words(&["active", "archived"])),
+        ("created_at", instant()),
+        ("updated_at", instant()),
+        ("version", number()),
+    ])
+}
+
+/// A removed user shows less.
+fn user() -> Value {
+    closed(&[
+        ("id", text()),
+        ("org_id", text()),
+        ("username", text()),
+        ("state", words(&["active", "removed"])),
+        ("seat", truth()),
+        ("version", number()),
+        ("email?", nullable_text()),
+        ("created_at?", instant()),
+        ("updated_at?", instant()),
+        ("removed_at?", nullable_instant()),
+        ("removed_by?", nullable(reference("Author"))),
+    ])
+}
+
+/// A deleted account shows less.
+fn service_account() -> Value {
+    closed(&[
+        ("id", text()),
+        ("org_id", text()),
+        ("username", text()),
+        ("display_name", text()),
+        ("state", words(&["active", "deleted", "inactive", "revoked"])),
+        ("version", number()),
+        ("description?", nullable_text()),
+        ("owning_team?", nullable_text()),
+        ("avatar_url?", nullable_text()),
+        ("is_bot?", truth()),
+        ("author?", reference("Author")),
+        ("managed_by?", text()),
+        ("external_refs?", list(external_ref())),
+        ("key_count?", number()),
+        ("last_used_at?", nullable_instant()),
+        ("last_login_at?", nullable_instant()),
+        ("deactivated_at?", nullable_instant()),
+        ("deactivated_by?", nullable(reference("Author"))),
+        ("revoked_at?", nullable_instant()),
+        ("revoked_by?", nullable(reference("Author"))),
+        ("deleted_at?", nullable_instant()),
+        ("deleted_by?", nullable(reference("Author"))),
+        ("created_at?", instant()),
+        ("updated_at?", instant()),
+    ])
+}
+
+fn external_ref() -> Value {
+    closed(&[("system", text()), ("workspace_id", nullable_text()), ("legacy_id", nullable_text())])
+}
+
+fn key() -> Value {
+    let previous = closed(&[("generation", number()), ("retained_until", instant())]);
+    let restriction = closed(&[
+        ("permissions?", nullable(texts())),
+        ("resource_ids?", nullable(texts())),
+        ("methods?", nullable(texts())),
+    ]);
+    closed(&[
+        ("id", text()),
+        ("uid", text()),
+        ("org_id", text()),
+        ("owner", closed(&[("kind", words(&["service_account", "user"])), ("id", text())])),
+        ("name", text()),
+        ("description", nullable_text()),
+        ("state", words(&["active", "deleted", "inactive", "revoked"])),
+        ("expires_at", nullable_instant()),
+        ("generation", number()),
+        ("previous", nullable(previous)),
+        ("hint", closed(&[("prefix", text()), ("last4", text())])),
+        ("restriction", nullable(restriction)),
+        ("created_by", reference("Author")),
+        ("created_at", instant()),
+        ("updated_at", instant()),
+        ("last_used_at", nullable_instant()),
+        ("last_used_ip", nullable_text()),
+        ("last_login_at", nullable_instant()),
+        ("last_rotated_at", nullable_instant()),
+        ("use_count", number()),
+        ("expired", truth()),
+        ("usable", truth()),
+        ("age_days", number()),
+        ("stale", truth()),
+        ("version", number()),
+    ])
+}
+
+fn role() -> Value {
+    closed(&[
+        ("id", text()),
+        ("org_id", nullable_text()),
+        ("name", text()),
+        ("description", nullable_text()),
+        ("base_role_id", nullable_text()),
+        ("permissions", texts()),
+        ("deny", texts()),
+        ("level", number()),
+        ("sticky", truth()),
+        ("sa_assignable", truth()),
+        ("binding_kinds", texts()),
+        ("built_in", truth()),
+        ("deprecated", truth()),
+        ("version", number()),
+    ])
+}
+
+fn role_binding() -> Value {
+    closed(&[
+        ("id", text()),
+        ("org_id", text()),
+        ("role_id", text()),
+        ("subject", subject()),
+        ("resource_id", text()),
+        ("propagate", truth()),
+        ("policy_id", nullable_text()),
+        ("managed_by", text()),
+        ("created_by", reference("Author")),
+        ("created_at", instant()),
+        ("updated_at", instant()),
+        ("version", number()),
+    ])
+}
+
+fn subject() -> Value {
+    closed(&[("kind", words(&["group", "service_account", "user"])), ("id", text())])
+}
+
+fn access_row() -> Value {
+    let source = closed(&[
+        ("source", words(&["direct", "group", "inherited"])),
+        ("from_resource_id", text()),
+        ("role_id", text()),
+    ]);
+    closed(&[
+        ("resource", closed(&[("id", text()), ("kind", text()), ("name", text())])),
+        ("source", words(&["direct", "group", "inherited"])),
+        ("from_resource_id", text()),
+        ("group_id", nullable_text()),
+        ("role_ids", texts()),
+        ("permissions", texts()),
+        ("editable", truth()),
+        ("sources", list(source)),
+    ])
+}
+
+fn audit_event() -> Value {
+    let actor = closed(&[
+        ("kind", text()),
+        ("id", text()),
+        ("username", text()),
+        ("key_id", nullable_text()),
+    ]);
+    let anything = json!({"type": ["array", "object", "null"]});
+    closed(&[
+        ("seq", number()),
+        ("id", text()),
+        ("ts", instant()),
+        ("org_id", text()),
+        ("actor", actor),
+        ("action", text()),
+        ("target", closed(&[("kind", text()), ("id", text()), ("name", text())])),
+        ("outcome", words(&["denied", "error", "ok"])),
+        ("reason", nullable_text()),
+        ("ip", nullable_text()),
+        ("user_agent", nullable_text()),
+        ("request_id", nullable_text()),
+        ("resource_id", nullable_text()),
+        ("before", anything.clone()),
+        ("after", anything),
+        ("principal_state_at_event", text()),
+        ("prev_hash", text()),
+        ("hash", text()),
+    ])
+}
+
+fn chain_verdict() -> Value {
+    closed(&[
+        ("ok", truth()),
+        ("first_seq", nullable(number())),
+        ("last_seq", nullable(number())),
+        ("first_bad_seq", nullable(number())),
+    ])
+}
+
+fn diagnosis() -> Value {
+    let check = closed(&[("check", text()), ("ok", truth()), ("detail", text())]);
+    closed(&[
+        ("usable", truth()),
+        ("reason", nullable_text()),
+        ("key_id", nullable_text()),
+        ("checks", list(check)),
+    ])
+}
+
+fn explanation() -> Value {
+    let contribution = closed(&[
+        ("binding_id", text()),
+        ("subject", subject()),
+        ("role_id", text()),
+        ("resource_id", text()),
+        ("via", words(&["direct", "group", "inherited"])),
+        ("policy_id", nullable_text()),
+        ("sticky", truth()),
+        ("applied", truth()),
+        ("excluded", nullable_text()),
+    ]);
+    closed(&[
+        ("seq", number()),
+        ("allowed?", truth()),
+        ("permissions", texts()),
+        ("contributions", list(contribution)),
+    ])
+}
+
+fn gateway() -> Value {
+    closed(&[
+        ("id", text()),
+        ("name", text()),
+        ("state", words(&["fenced", "lagging", "live", "lost"])),
+        ("epoch", number()),
+        ("applied_seq", number()),
+        ("lag_ms", number()),
+        ("last_seen_at", instant()),
+        ("build", nullable_text()),
+    ])
+}
+
+fn spread() -> Value {
+    closed(&[("applied", texts()), ("pending", texts()), ("fenced", texts())])
+}
+
+fn propagation() -> Value {
+    closed(&[
+        ("epoch", number()),
+        ("seq", number()),
+        ("state", words(&["applied", "failed", "pending"])),
+        ("gateways", reference("Spread")),
+    ])
+}
+
+fn whoami() -> Value {
+    let kind = words(&["operator", "service_account", "user"]);
+    closed(&[
+        ("principal", closed(&[("kind", kind), ("id", text()), ("username", text())])),
+        ("org_id", nullable_text()),
+        ("key_id", text()),
+        ("generation", number()),
+        ("permissions", texts()),
+    ])
+}
+
+fn field_fault() -> Value {
+    let codes = [
+        "bad_format",
+        "out_of_range",
+        "policy",
+        "read_only",
+        "required",
+        "unknown_field",
+        "unknown_reference",
+    ];
+    closed(&[("field", text()), ("code", words(&codes)), ("detail", text())])
+}
+
+/// RFC 9457, with the closed list of codes.
+fn problem() -> Value {
+    let codes: Vec<&str> = Code::ALL.iter().map(|code| code.label()).collect();
+    closed(&[
+        ("type", json!({"type": "string", "pattern": "^urn:portcullis:problem:[a-z_]+$"})),
+        ("title", text()),
+        ("status", json!({"type": "integer", "minimum": 400, "maximum": 599})),
+        ("detail", text()),
+        ("instance", text()),
+        ("code", words(&codes)),
+        ("request_id", text()),
+        ("errors?", list(reference("FieldFault"))),
+        ("required_permission?", text()),
+        ("resource_id?", text()),
+    ])
+}
