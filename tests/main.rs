@@ -23,4 +23,5 @@ mod streams;
 mod supply_chain;
 mod support;
 mod tour;
+mod traces;
 mod up;

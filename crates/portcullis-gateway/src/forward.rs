@@ -21,6 +21,7 @@ use crate::respond::REQUEST_ID;
 use crate::settings::Underscore;
 use crate::shared::Published;
 use crate::text::Texts;
+use crate::trace::Trace;
 
 /// Asks for a decision at this position or later.
 const MIN_SEQ: HeaderName = HeaderName::from_static("portcullis-min-seq");
@@ -41,7 +42,7 @@ const MAX_NOMINATED: usize = 10;
 const MAX_REMOVED: usize = 100 + MAX_NOMINATED;
 
 /// Fields written into one head at most.
-const WRITTEN: usize = 17;
+const WRITTEN: usize = 18;
 
 /// The configured part of the rules.
 #[derive(Clone, Debug)]
@@ -408,6 +409,7 @@ pub(crate) struct Writing<'w> {
     /// Host and port as matched.
     pub(crate) authority: &'w str,
     pub(crate) request_id: &'w RequestId,
+    pub(crate) trace: &'w Trace,
     /// GET or HEAD with a body of unknown length, which hyper would leave out.
     pub(crate) chunked: bool,
 }
@@ -441,6 +443,7 @@ impl Writing<'_> {
         self.write_identity(headers, caller);
         headers.append(VIA, VIA_US);
         self.put(headers, &REQUEST_ID, self.request_id.as_bytes());
+        self.trace.write(headers, self.request_id, trusted, self.texts);
     }
 
     fn write_forwarding(&self, headers: &mut HeaderMap, before: Option<Forwarding>) {

@@ -39,6 +39,7 @@ mod stream;
 mod subscriber;
 mod template;
 mod text;
+mod trace;
 mod upstream;
 mod worker;
 

@@ -19,6 +19,7 @@ use crate::outcome::Outcome;
 use crate::phase::{Connection, Late};
 use crate::request_id::RequestId;
 use crate::setup::Setup;
+use crate::trace::Trace;
 use crate::worker::Worker;
 
 /// What is known of one request. Dropping it closes it.
@@ -45,6 +46,8 @@ pub(crate) struct Record {
 struct LineParts {
     /// Whom the request comes from, once trusted proxies were asked; the peer until then.
     client: Option<IpAddr>,
+    /// The trace it belongs to; that of its own id until the head was looked at.
+    trace: Option<[u8; 32]>,
     method: String,
     host: String,
     path: String,
@@ -101,6 +104,13 @@ impl Record {
 
     pub(crate) fn id(&self) -> &RequestId {
         &self.id
+    }
+
+    /// Notes which trace the request belongs to.
+    pub(crate) fn traced(&mut self, trace: &Trace) {
+        if let Some(line) = &mut self.line {
+            line.trace = Some(trace.id());
+        }
     }
 
     /// Notes what was asked for.
@@ -234,6 +244,7 @@ impl Record {
         let mut out = self.worker.records.begin();
         out.instant("at", self.opened.wall.0);
         out.text("request_id", self.id.as_str());
+        out.bytes("trace_id", &line.trace.unwrap_or(self.id.digits()));
         out.text("listener", &listener.name);
         out.text("protocol", "h1");
         out.shown("peer", &self.connection.peer);

@@ -30,6 +30,7 @@ use crate::respond::{self, Denial, Manner};
 use crate::settings::OnStale;
 use crate::setup::Setup;
 use crate::shared::Published;
+use crate::trace::Trace;
 use crate::upstream;
 use crate::worker::Worker;
 
@@ -169,6 +170,9 @@ fn admit<'w>(
     record: &mut Record,
 ) -> Result<&'w RoutePlan, Ending<'w>> {
     let Asked { parts, size, now, earlier } = asked;
+    let trace = Trace::read(&parts.headers, record.id());
+    record.traced(&trace);
+
     // 3: the target, in the one spelling that is matched and forwarded.
     let (uri, method) = (parts.uri.clone(), parts.method.clone());
     let host = forward::only_host(&parts.headers)?;
@@ -205,6 +209,7 @@ fn admit<'w>(
         connection,
         authority: target.host().authority(),
         request_id: record.id(),
+        trace: &trace,
         texts: &worker.texts,
         chunked: !size.exact && matches!(method, Method::GET | Method::HEAD),
     };

@@ -1,5 +1,6 @@
-//! Request ids: 32 hex digits from a generator of the worker's own. They tell requests apart and
-//! are not secret; nothing is ever derived from one.
+//! Request ids: 32 hex digits from a generator of the worker's own. They tell requests apart, and
+//! name the trace and the span of a request that brings no trace; they are not secret, and nothing
+//! that is may be derived from one.
 
 use std::cell::Cell;
 
@@ -14,6 +15,15 @@ pub(crate) struct RequestId([u8; DIGITS]);
 impl RequestId {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    pub(crate) fn digits(&self) -> [u8; DIGITS] {
+        self.0
+    }
+
+    /// Its second half, which tells requests of one trace apart.
+    pub(crate) fn half(&self) -> &[u8] {
+        self.0.get(DIGITS / 2..).unwrap_or_default()
     }
 
     pub(crate) fn as_str(&self) -> &str {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Answer, OK, Script, Stage};
-use crate::{Access, Route};
+use crate::{Access, CredentialSource, Route};
 
 fn stage() -> Stage {
     Stage::set(Script::fixed(OK).address, |_| {})
@@ -215,4 +215,34 @@ fn grpc_callers_get_their_status_in_headers() {
         .ask("POST /a HTTP/1.1\r\nhost: api\r\ncontent-type: application/grpc+proto\r\n\r\n");
     assert_eq!((answer.status(), answer.header("grpc-status")), (200, Some("16")));
     assert_eq!(answer.header("grpc-message"), Some("unauthenticated"));
+}
+
+#[test]
+fn a_form_that_does_not_come_ends_with_its_route_s_time_or_as_a_body_that_is_too_slow() {
+    let stage = Stage::set(Script::fixed(OK).address, |settings| {
+        let route = settings.routes.first_mut().unwrap();
+        route.credentials = vec![CredentialSource::Form("k".to_owned())];
+        route.timeout = Duration::from_secs(5);
+        let mut patient = route.clone();
+        (patient.name, patient.path) = ("patient".to_owned(), "/patient".to_owned());
+        patient.timeout = Duration::ZERO;
+        settings.routes.push(patient);
+    });
+    let begin = |path: &str| {
+        let mut caller = stage.connect();
+        let kind = "content-type: application/x-www-form-urlencoded";
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: api\r\n{kind}\r\ncontent-length: 9\r\n\r\n");
+        caller.send(head.as_bytes());
+        caller.send(b"k=");
+        caller
+    };
+    let (mut timed, mut patient) = (begin("/a"), begin("/patient"));
+    stage.wait("both are being read", || stage.running.handle().status().in_flight == 2);
+    stage.clock.advance(Duration::from_secs(6));
+    let answer = timed.read(false);
+    assert_eq!((answer.status(), answer.code()), (504, "upstream_timeout".to_owned()));
+    assert!(timed.is_closed());
+    stage.clock.advance(Duration::from_secs(11));
+    assert!(patient.is_closed(), "slower than 500 bytes a second for 10 seconds");
 }
