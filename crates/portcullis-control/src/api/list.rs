@@ -9,7 +9,7 @@ use super::fields;
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::readers::Reader;
-use crate::store::page::{Order, Slice};
+use crate::store::page::{Found, Order, Slice};
 
 const DEFAULT_PAGE: u64 = 50;
 const MAX_PAGE: u64 = 200;
@@ -89,7 +89,7 @@ impl List {
     pub(crate) fn page<T>(
         &self,
         call: &Call,
-        found: (Vec<T>, Option<i64>),
+        found: impl Into<Found<T>>,
         place: impl Fn(&T) -> (i64, &str),
         show: impl Fn(&T) -> Result<Value, Problem>,
     ) -> Result<Response, Problem> {
@@ -100,20 +100,20 @@ impl List {
     pub(crate) fn sparse_page<T>(
         &self,
         call: &Call,
-        found: (Vec<T>, Option<i64>),
+        found: impl Into<Found<T>>,
         place: impl Fn(&T) -> (i64, &str),
         show: impl Fn(&T) -> Result<Option<Value>, Problem>,
     ) -> Result<Response, Problem> {
-        let (mut rows, total) = found;
+        let Found { mut rows, total, horizon } = found.into();
         let more = rows.len() > self.page_size;
         rows.truncate(self.page_size);
-        let next_cursor = match rows.last() {
-            Some(last) if more => {
-                let (created_ms, id) = place(last);
-                Some(call.app.cursors.seal(&self.scope, created_ms, id))
-            }
-            Some(_) | None => None,
+        let (last, horizon) = (rows.last().map(place), horizon.as_ref());
+        let continues_after = match last {
+            Some(last) if more => Some(last),
+            Some(_) | None => horizon.map(|(created_ms, id)| (*created_ms, id.as_str())),
         };
+        let next_cursor = continues_after
+            .map(|(created_ms, id)| call.app.cursors.seal(&self.scope, created_ms, id));
         let shown = rows.iter().map(show).collect::<Result<Vec<Option<Value>>, Problem>>()?;
         let items = shown.into_iter().flatten().collect();
         let mut body = Map::new();

@@ -14,6 +14,10 @@ use super::query::Query;
 use super::schemas::{OBJECTS, closed, list, nullable, reference};
 use super::v1::OPERATIONS;
 
+/// What a client must know to read a list to its end.
+const NEXT_CURSOR: &str = "Null at the end of the list. A page can be short, or empty, before the \
+                           end: a search looks at a limited number of objects for each.";
+
 /// The whole document.
 pub(crate) fn document() -> Value {
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
@@ -250,7 +254,7 @@ fn responses(operation: &Operation) -> Map<String, Value> {
         Answer::Page(name) => {
             let page = closed(&[
                 ("items", list(object(name))),
-                ("next_cursor", nullable(json!({"type": "string"}))),
+                ("next_cursor", nullable(json!({"type": "string", "description": NEXT_CURSOR}))),
                 ("total?", json!({"type": "integer", "minimum": 0})),
             ]);
             put("200", success(operation, &page, &[]));

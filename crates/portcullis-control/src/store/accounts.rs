@@ -5,7 +5,7 @@ use portcullis_core::time::WallMs;
 use sqlx::SqliteConnection;
 
 use super::StoreError;
-use super::page::{Order, Slice};
+use super::page::{Found, Order, Slice};
 use crate::instant::column;
 
 /// A service account.
@@ -95,16 +95,16 @@ pub(crate) async fn list(
     org_id: &str,
     filter: &AccountFilter,
     slice: &Slice,
-) -> Result<(Vec<AccountRow>, Option<i64>), StoreError> {
+) -> Result<Found<AccountRow>, StoreError> {
     let AccountFilter { state, username_key, q, managed_by, unused_since_ms, include_deleted } =
         filter;
     let mut filters = slice.filters("service_accounts");
-    filters.equal("org_id", org_id);
+    filters.within("org_id", org_id);
     for (column, wanted) in
         [("state", state), ("username_key", username_key), ("managed_by", managed_by)]
     {
         if let Some(value) = wanted {
-            filters.equal(column, value);
+            filters.indexed(column, value);
         }
     }
     if let Some(text) = q {
@@ -116,7 +116,7 @@ pub(crate) async fn list(
     if !include_deleted {
         filters.plain("state <> 'deleted'");
     }
-    Order::read(conn, filters, slice).await
+    Order::search(conn, filters, slice).await
 }
 
 pub(crate) async fn insert(

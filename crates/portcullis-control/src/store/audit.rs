@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::StoreError;
-use super::page::{Order, Slice};
+use super::page::{Found, MOST_SEARCHED, Order, Slice};
 use crate::domain::new_id;
 use crate::instant::column;
 
@@ -238,20 +238,46 @@ pub(crate) struct AuditFilter {
     pub(crate) ip: Option<String>,
 }
 
+impl AuditFilter {
+    /// Whether anything is asked that no single index answers in the order of `seq`.
+    fn searches(&self) -> bool {
+        let AuditFilter {
+            after_seq: _,
+            since_ms,
+            until_ms,
+            actor_id,
+            target_id,
+            action,
+            outcome,
+            ip,
+        } = self;
+        let indexed = [actor_id, target_id, action, outcome];
+        let indexed = indexed.into_iter().filter(|wanted| wanted.is_some()).count();
+        since_ms.is_some() || until_ms.is_some() || ip.is_some() || indexed > 1
+    }
+}
+
 /// One page of the events that pass the filter, in the order of `seq`, and if asked their number.
 pub(crate) async fn list(
     conn: &mut SqliteConnection,
     org_id: &str,
     filter: &AuditFilter,
     slice: &Slice,
-) -> Result<(Vec<AuditRow>, Option<i64>), StoreError> {
+) -> Result<Found<AuditRow>, StoreError> {
     let mut query = filtered("SELECT * FROM audit_events WHERE org_id = ", org_id, filter);
-    let (comparison, direction) = match slice.order {
-        Order::NewestFirst => (" AND seq < ", " ORDER BY seq DESC LIMIT "),
-        Order::OldestFirst => (" AND seq > ", " ORDER BY seq LIMIT "),
+    let horizon = match filter.searches() {
+        true => horizon(conn, org_id, filter, slice).await?,
+        false => None,
+    };
+    let (after, until, direction) = match slice.order {
+        Order::NewestFirst => (" AND seq < ", " AND seq >= ", " ORDER BY seq DESC LIMIT "),
+        Order::OldestFirst => (" AND seq > ", " AND seq <= ", " ORDER BY seq LIMIT "),
     };
     if let Some((seq, _)) = &slice.after {
-        query.push(comparison).push_bind(*seq);
+        query.push(after).push_bind(*seq);
+    }
+    if let Some(seq) = horizon {
+        query.push(until).push_bind(seq);
     }
     query.push(direction).push_bind(slice.limit);
     let rows = query.build_query_as().fetch_all(&mut *conn).await?;
@@ -263,7 +289,33 @@ pub(crate) async fn list(
         }
         false => None,
     };
-    Ok((rows, total))
+    Ok(Found { rows, total, horizon: horizon.map(|seq| (seq, String::new())) })
+}
+
+/// The last event that a search looks at, if that is not the last of all.
+async fn horizon(
+    conn: &mut SqliteConnection,
+    org_id: &str,
+    filter: &AuditFilter,
+    slice: &Slice,
+) -> Result<Option<i64>, StoreError> {
+    let newest: Option<i64> =
+        sqlx::query_scalar("SELECT MAX(seq) FROM audit_events WHERE org_id = $1")
+            .bind(org_id)
+            .fetch_one(conn)
+            .await?;
+    let newest = newest.unwrap_or(0);
+    let after = slice.after.as_ref().map(|(seq, _)| *seq);
+    Ok(match slice.order {
+        Order::NewestFirst => {
+            let last = after.unwrap_or(newest + 1) - MOST_SEARCHED;
+            (last > filter.after_seq.unwrap_or(0) + 1).then_some(last)
+        }
+        Order::OldestFirst => {
+            let last = after.max(filter.after_seq).unwrap_or(0) + MOST_SEARCHED;
+            (last < newest).then_some(last)
+        }
+    })
 }
 
 fn filtered(start: &str, org_id: &str, filter: &AuditFilter) -> QueryBuilder<Sqlite> {
@@ -328,7 +380,7 @@ pub(crate) async fn verify(
         let everything = AuditFilter::default();
         let after = Some((seq, String::new()));
         let slice = Slice { order: Order::OldestFirst, after, limit: STEP, count: false };
-        let (rows, _) = list(conn, org_id, &everything, &slice).await?;
+        let rows = list(conn, org_id, &everything, &slice).await?.rows;
         if rows.is_empty() {
             return Ok(verdict);
         }

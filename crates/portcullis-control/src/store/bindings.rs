@@ -4,7 +4,7 @@ use portcullis_core::time::WallMs;
 use sqlx::SqliteConnection;
 
 use super::StoreError;
-use super::page::{Order, Slice};
+use super::page::{Found, Order, Slice};
 use crate::instant::column;
 
 /// Who has which role where.
@@ -104,10 +104,10 @@ pub(crate) async fn list(
     org_id: &str,
     filter: &BindingFilter,
     slice: &Slice,
-) -> Result<(Vec<BindingRow>, Option<i64>), StoreError> {
+) -> Result<Found<BindingRow>, StoreError> {
     let BindingFilter { role_id, subject_id, subject_kind, resource_id } = filter;
     let mut filters = slice.filters("role_bindings");
-    filters.equal("org_id", org_id);
+    filters.within("org_id", org_id);
     for (column, wanted) in [
         ("role_id", role_id),
         ("subject_id", subject_id),
@@ -115,10 +115,10 @@ pub(crate) async fn list(
         ("resource_id", resource_id),
     ] {
         if let Some(value) = wanted {
-            filters.equal(column, value);
+            filters.indexed(column, value);
         }
     }
-    Order::read(conn, filters, slice).await
+    Order::search(conn, filters, slice).await
 }
 
 pub(crate) async fn insert(

@@ -1,11 +1,13 @@
 //! Rows of API keys. A row holds digests and display hints, never a secret.
 
+use std::collections::HashMap;
+
 use portcullis_core::account::KeyState;
 use portcullis_core::time::WallMs;
-use sqlx::SqliteConnection;
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::StoreError;
-use super::page::{Order, Slice};
+use super::page::{Found, Order, Slice};
 use crate::instant::column;
 
 /// What is stored of a secret.
@@ -124,6 +126,26 @@ pub(crate) async fn count_of_owner(
     Ok(count)
 }
 
+/// The same for the owners of one page. Those without keys are absent.
+pub(crate) async fn count_of_owners(
+    conn: &mut SqliteConnection,
+    owner_ids: &[&str],
+) -> Result<HashMap<String, i64>, StoreError> {
+    if owner_ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let start = "SELECT owner_id, COUNT(*) FROM api_keys WHERE state IN ('active', 'inactive')
+         AND owner_id IN (";
+    let mut query = QueryBuilder::<Sqlite>::new(start);
+    let mut ids = query.separated(", ");
+    for id in owner_ids {
+        ids.push_bind((*id).to_owned());
+    }
+    query.push(") GROUP BY owner_id");
+    let rows: Vec<(String, i64)> = query.build_query_as().fetch_all(conn).await?;
+    Ok(rows.into_iter().collect())
+}
+
 /// All keys of an owner that still have a gateway record.
 pub(crate) async fn list_living(
     conn: &mut SqliteConnection,
@@ -190,7 +212,7 @@ pub(crate) async fn list(
     org_id: &str,
     filter: &KeyFilter,
     slice: &Slice,
-) -> Result<(Vec<KeyRow>, Option<i64>), StoreError> {
+) -> Result<Found<KeyRow>, StoreError> {
     let KeyFilter {
         owner_id,
         owner_kind,
@@ -203,14 +225,18 @@ pub(crate) async fn list(
         now_ms,
     } = filter;
     let mut filters = slice.filters("api_keys");
-    filters.equal("org_id", org_id);
+    filters.within("org_id", org_id);
+    if let Some(id) = owner_id {
+        filters.within("owner_id", id);
+    }
     filters.plain("state <> 'deleted'");
-    for (column, wanted) in
-        [("owner_id", owner_id), ("owner_kind", owner_kind), ("state", state), ("name", name)]
-    {
+    for (column, wanted) in [("owner_kind", owner_kind), ("state", state)] {
         if let Some(value) = wanted {
-            filters.equal(column, value);
+            filters.indexed(column, value);
         }
+    }
+    if let Some(value) = name {
+        filters.equal("name", value);
     }
     if let Some(wanted) = expired {
         filters.reached("expires_ms", *now_ms, *wanted);
@@ -225,7 +251,7 @@ pub(crate) async fn list(
     if let Some((ms, wanted)) = stale_before_ms {
         filters.reached(secret_made, *ms - 1, *wanted);
     }
-    Order::read(conn, filters, slice).await
+    Order::search(conn, filters, slice).await
 }
 
 pub(crate) async fn insert(conn: &mut SqliteConnection, row: &KeyRow) -> Result<(), StoreError> {

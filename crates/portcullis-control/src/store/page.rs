@@ -1,10 +1,17 @@
 //! Pages of lists: every list is ordered by creation and then id, and continues after the last row
 //! shown. So a row that exists throughout a listing appears exactly once.
+//!
+//! Filters that no index answers are searched for, and a search looks at no more than
+//! [`MOST_SEARCHED`] rows for a page. What it found by then is the page, be it short or empty, and
+//! the list continues from there. So no filter makes a page slow, however large the table is.
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection};
 
 use super::StoreError;
+
+/// Rows that are looked at for one page of a search.
+pub(super) const MOST_SEARCHED: i64 = 10_000;
 
 /// Direction of a list.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -31,7 +38,26 @@ impl Slice {
         Filters {
             page: QueryBuilder::new(format!("SELECT * FROM {table} WHERE TRUE")),
             total: QueryBuilder::new(format!("SELECT COUNT(*) FROM {table} WHERE TRUE")),
+            table,
+            bounds: Vec::new(),
+            indexed: Vec::new(),
+            searches: false,
         }
+    }
+}
+
+/// The rows of a page, which may be one more than the page.
+pub(crate) struct Found<T> {
+    pub(crate) rows: Vec<T>,
+    /// All rows that pass the filters, if asked.
+    pub(crate) total: Option<i64>,
+    /// Where the search ended, if that is not the end of the list.
+    pub(crate) horizon: Option<(i64, String)>,
+}
+
+impl<T> From<(Vec<T>, Option<i64>)> for Found<T> {
+    fn from((rows, total): (Vec<T>, Option<i64>)) -> Found<T> {
+        Found { rows, total, horizon: None }
     }
 }
 
@@ -40,15 +66,36 @@ impl Slice {
 pub(super) struct Filters {
     page: QueryBuilder<Sqlite>,
     total: QueryBuilder<Sqlite>,
+    table: &'static str,
+    /// What the whole list is limited to.
+    bounds: Vec<(&'static str, String)>,
+    /// Conditions that have an index, together with the bounds and in the list's order.
+    indexed: Vec<(&'static str, String)>,
+    /// Whether there are conditions without.
+    searches: bool,
 }
 
 impl Filters {
+    /// Limits the list, like [`Filters::equal`]; an index has these columns and then the order.
+    pub(super) fn within(&mut self, column: &'static str, value: &str) {
+        self.compare(column, " = ", value);
+        self.bounds.push((column, value.to_owned()));
+    }
+
+    /// Like [`Filters::equal`], where an index has the bounds, this column, and then the order.
+    pub(super) fn indexed(&mut self, column: &'static str, value: &str) {
+        self.compare(column, " = ", value);
+        self.indexed.push((column, value.to_owned()));
+    }
+
     pub(super) fn equal(&mut self, column: &'static str, value: &str) {
+        self.searches = true;
         self.compare(column, " = ", value);
     }
 
     /// The columns' row was created or, as the column says, used before `ms`, or never.
     pub(super) fn never_or_before(&mut self, column: &'static str, ms: i64) {
+        self.searches = true;
         for query in [&mut self.page, &mut self.total] {
             query.push(" AND (").push(column).push(" IS NULL OR ").push(column).push(" < ");
             query.push_bind(ms).push(")");
@@ -56,6 +103,7 @@ impl Filters {
     }
 
     pub(super) fn before(&mut self, column: &'static str, ms: i64) {
+        self.searches = true;
         for query in [&mut self.page, &mut self.total] {
             query.push(" AND ").push(column).push(" < ").push_bind(ms);
         }
@@ -63,6 +111,7 @@ impl Filters {
 
     /// The instant in the column is set and not later than `ms` (or, inverted, absent or later).
     pub(super) fn reached(&mut self, column: &'static str, ms: i64, wanted: bool) {
+        self.searches = true;
         for query in [&mut self.page, &mut self.total] {
             query.push(" AND ").push(if wanted { "" } else { "NOT " });
             query.push("(").push(column).push(" IS NOT NULL AND ").push(column).push(" <= ");
@@ -72,6 +121,7 @@ impl Filters {
 
     /// Any of the columns contains the text; wildcards in it stand for themselves.
     pub(super) fn contains(&mut self, columns: &[&'static str], text: &str) {
+        self.searches = true;
         let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
         for query in [&mut self.page, &mut self.total] {
             query.push(" AND (FALSE");
@@ -85,6 +135,7 @@ impl Filters {
 
     /// A condition without values, a literal of ours.
     pub(super) fn plain(&mut self, condition: &'static str) {
+        self.searches = true;
         for query in [&mut self.page, &mut self.total] {
             query.push(" AND ").push(condition);
         }
@@ -98,31 +149,108 @@ impl Filters {
 }
 
 impl Order {
-    /// Reads the rows of the page and, if asked, the total.
+    /// Reads the rows of the page and, if asked, the total. For small tables: it looks at as many
+    /// rows as it takes.
     pub(super) async fn read<T>(
         conn: &mut SqliteConnection,
-        mut filters: Filters,
+        filters: Filters,
         slice: &Slice,
     ) -> Result<(Vec<T>, Option<i64>), StoreError>
     where
         T: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
     {
-        let (comparison, direction) = match slice.order {
-            Order::NewestFirst => (" < ", " DESC"),
-            Order::OldestFirst => (" > ", ""),
-        };
-        let page = &mut filters.page;
-        if let Some((created_ms, id)) = &slice.after {
-            page.push(" AND (created_ms, id)").push(comparison).push("(");
-            page.push_bind(*created_ms).push(", ").push_bind(id.clone()).push(")");
-        }
-        page.push(" ORDER BY created_ms").push(direction).push(", id").push(direction);
-        page.push(" LIMIT ").push_bind(slice.limit);
-        let rows = page.build_query_as::<T>().fetch_all(&mut *conn).await?;
-        let total = match slice.count {
-            true => Some(filters.total.build_query_scalar::<i64>().fetch_one(conn).await?),
-            false => None,
-        };
+        let Found { rows, total, .. } = page(conn, filters, slice, None).await?;
         Ok((rows, total))
     }
+
+    /// The same for large tables: a search ends at its horizon.
+    pub(super) async fn search<T>(
+        conn: &mut SqliteConnection,
+        filters: Filters,
+        slice: &Slice,
+    ) -> Result<Found<T>, StoreError>
+    where
+        T: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
+    {
+        let horizon = filters.horizon(conn, slice).await?;
+        page(conn, filters, slice, horizon).await
+    }
+
+    fn comparison(self) -> &'static str {
+        match self {
+            Order::NewestFirst => " < ",
+            Order::OldestFirst => " > ",
+        }
+    }
+
+    fn direction(self) -> &'static str {
+        match self {
+            Order::NewestFirst => " DESC",
+            Order::OldestFirst => "",
+        }
+    }
+}
+
+impl Filters {
+    /// The last row that a search looks at; none if it reaches the end, or if an index answers all.
+    ///
+    /// Of two indexed conditions the engine may follow either index, so then the horizon is that of
+    /// the list without them: whichever it follows, it meets no more rows than these.
+    async fn horizon(
+        &self,
+        conn: &mut SqliteConnection,
+        slice: &Slice,
+    ) -> Result<Option<(i64, String)>, StoreError> {
+        let followed = match self.indexed.as_slice() {
+            [] if !self.searches => return Ok(None),
+            [_] if !self.searches => return Ok(None),
+            [one] => Some(one),
+            _ => None,
+        };
+        let start = format!("SELECT created_ms, id FROM {} WHERE TRUE", self.table);
+        let mut query = QueryBuilder::<Sqlite>::new(start);
+        for (column, value) in self.bounds.iter().chain(followed) {
+            query.push(" AND ").push(column).push(" = ").push_bind(value.clone());
+        }
+        continue_after(&mut query, slice);
+        query.push(" LIMIT 1 OFFSET ").push_bind(MOST_SEARCHED - 1);
+        Ok(query.build_query_as().fetch_optional(conn).await?)
+    }
+}
+
+fn continue_after(query: &mut QueryBuilder<Sqlite>, slice: &Slice) {
+    if let Some((created_ms, id)) = &slice.after {
+        query.push(" AND (created_ms, id)").push(slice.order.comparison()).push("(");
+        query.push_bind(*created_ms).push(", ").push_bind(id.clone()).push(")");
+    }
+    let direction = slice.order.direction();
+    query.push(" ORDER BY created_ms").push(direction).push(", id").push(direction);
+}
+
+async fn page<T>(
+    conn: &mut SqliteConnection,
+    mut filters: Filters,
+    slice: &Slice,
+    horizon: Option<(i64, String)>,
+) -> Result<Found<T>, StoreError>
+where
+    T: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
+{
+    let query = &mut filters.page;
+    if let Some((created_ms, id)) = &horizon {
+        let comparison = match slice.order {
+            Order::NewestFirst => " >= (",
+            Order::OldestFirst => " <= (",
+        };
+        query.push(" AND (created_ms, id)").push(comparison);
+        query.push_bind(*created_ms).push(", ").push_bind(id.clone()).push(")");
+    }
+    continue_after(query, slice);
+    query.push(" LIMIT ").push_bind(slice.limit);
+    let rows = query.build_query_as::<T>().fetch_all(&mut *conn).await?;
+    let total = match slice.count {
+        true => Some(filters.total.build_query_scalar::<i64>().fetch_one(conn).await?),
+        false => None,
+    };
+    Ok(Found { rows, total, horizon })
 }

@@ -4,7 +4,7 @@ use portcullis_core::time::WallMs;
 use sqlx::SqliteConnection;
 
 use super::StoreError;
-use super::page::{Order, Slice};
+use super::page::{Found, Order, Slice};
 use crate::instant::column;
 
 /// A node of an organization's tree.
@@ -154,16 +154,19 @@ pub(crate) async fn list(
     org_id: &str,
     filter: &ResourceFilter,
     slice: &Slice,
-) -> Result<(Vec<ResourceRow>, Option<i64>), StoreError> {
+) -> Result<Found<ResourceRow>, StoreError> {
     let ResourceFilter { parent_id, kind, state } = filter;
     let mut filters = slice.filters("resources");
-    filters.equal("org_id", org_id);
-    for (column, wanted) in [("parent_id", parent_id), ("kind", kind), ("state", state)] {
+    filters.within("org_id", org_id);
+    if let Some(id) = parent_id {
+        filters.indexed("parent_id", id);
+    }
+    for (column, wanted) in [("kind", kind), ("state", state)] {
         if let Some(value) = wanted {
             filters.equal(column, value);
         }
     }
-    Order::read(conn, filters, slice).await
+    Order::search(conn, filters, slice).await
 }
 
 pub(crate) async fn insert(

@@ -13,6 +13,7 @@ mod conventions;
 mod feed;
 mod harness;
 mod keys;
+mod large;
 mod organizations;
 mod player;
 mod policy;

@@ -9,6 +9,7 @@ use crate::api::operation::{Answer, Operation};
 use crate::api::problem::Problem;
 use crate::api::reply::Reply;
 use crate::store::accounts;
+use crate::store::page::Found;
 use crate::store::resources::{self, ResourceFilter};
 
 pub(crate) const OPERATION: Operation = Operation::get(
@@ -32,16 +33,16 @@ async fn run(admitted: Admitted) -> Reply {
         return Err(Problem::not_found());
     }
     let filter = ResourceFilter::default();
-    let (found, total) = resources::list(view.conn(), &org.id, &filter, &list.slice).await?;
+    let found = resources::list(view.conn(), &org.id, &filter, &list.slice).await?;
     let mut rows = Rows::of(view.conn(), &account, &org.policy).await?;
-    let mut shown = Vec::with_capacity(found.len());
-    for resource in found {
+    let mut shown = Vec::with_capacity(found.rows.len());
+    for resource in found.rows {
         let row = rows.row(view.conn(), &resource, &org.policy).await?;
         shown.push((resource, row));
     }
     list.sparse_page(
         &admitted.call,
-        (shown, total),
+        Found { rows: shown, total: found.total, horizon: found.horizon },
         |(resource, _)| (resource.created_ms, resource.id.as_str()),
         |(_, row)| Ok(row.clone()),
     )

@@ -30,11 +30,11 @@ async fn run(admitted: Admitted) -> Reply {
     let mut view = admitted.view().await?;
     let owner = super::read_owner(view.conn(), &org.id, &admitted.call).await?;
     filter.owner_id = Some(owner.id);
-    let (rows, total) = keys::list(view.conn(), &org.id, &filter, &list.slice).await?;
+    let found = keys::list(view.conn(), &org.id, &filter, &list.slice).await?;
     let context = KeyContext { org, owner: owner.state, now: admitted.call.now };
     list.page(
         &admitted.call,
-        (rows, total),
+        found,
         |row| (row.created_ms, row.id.as_str()),
         |row| views::key(row, context),
     )

@@ -37,9 +37,9 @@ async fn run(admitted: Admitted) -> Reply {
     let stale_days = org.policy.retire_after_days.into();
     filter.stale_before_ms = stale.map(|wanted| (days_before(now_ms, stale_days), wanted));
     let mut view = admitted.view().await?;
-    let (rows, total) = keys::list(view.conn(), &org.id, &filter, &list.slice).await?;
+    let found = keys::list(view.conn(), &org.id, &filter, &list.slice).await?;
     let mut owners = HashMap::new();
-    for row in &rows {
+    for row in &found.rows {
         if !owners.contains_key(&row.owner_id) {
             let owner = find_owner(view.conn(), row).await?;
             owners.insert(row.owner_id.clone(), owner.state);
@@ -47,7 +47,7 @@ async fn run(admitted: Admitted) -> Reply {
     }
     list.page(
         &admitted.call,
-        (rows, total),
+        found,
         |row| (row.created_ms, row.id.as_str()),
         |row| {
             let owner = owners.get(&row.owner_id).copied().unwrap_or(AccountState::Deleted);

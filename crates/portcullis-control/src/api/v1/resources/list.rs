@@ -28,15 +28,15 @@ async fn run(admitted: Admitted) -> Reply {
     list.resume(&admitted.call)?;
     let org_id = &admitted.org()?.id;
     let mut view = admitted.view().await?;
-    let (rows, total) = resources::list(view.conn(), org_id, &filter, &list.slice).await?;
+    let found = resources::list(view.conn(), org_id, &filter, &list.slice).await?;
     let mut above = HashMap::new();
-    for row in &rows {
+    for row in &found.rows {
         let path = resources::list_path(view.conn(), org_id, &row.id).await?;
         above.insert(row.id.clone(), path);
     }
     list.page(
         &admitted.call,
-        (rows, total),
+        found,
         |row| (row.created_ms, row.id.as_str()),
         |row| Ok(views::resource(row, above.get(&row.id).map_or(&[], Vec::as_slice))),
     )

@@ -26,10 +26,10 @@ async fn run(admitted: Admitted) -> Reply {
     list.resume(&admitted.call)?;
     let mut view = admitted.view().await?;
     let org_id = &admitted.org()?.id;
-    let (rows, total) = bindings::list(view.conn(), org_id, &filter, &list.slice).await?;
+    let found = bindings::list(view.conn(), org_id, &filter, &list.slice).await?;
     list.page(
         &admitted.call,
-        (rows, total),
+        found,
         |row| (row.created_ms, row.id.as_str()),
         |row| Ok(views::binding(row)),
     )

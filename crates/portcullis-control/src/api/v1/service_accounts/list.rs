@@ -1,7 +1,5 @@
 //! `GET O/service-accounts`.
 
-use std::collections::HashMap;
-
 use portcullis_core::account::Username;
 
 use crate::api::admission::{Admitted, Need};
@@ -32,14 +30,12 @@ async fn run(admitted: Admitted) -> Reply {
     list.resume(&admitted.call)?;
     let mut view = admitted.view().await?;
     let org_id = &admitted.org()?.id;
-    let (rows, total) = accounts::list(view.conn(), org_id, &filter, &list.slice).await?;
-    let mut counts = HashMap::new();
-    for row in &rows {
-        counts.insert(row.id.clone(), keys::count_of_owner(view.conn(), &row.id).await?);
-    }
+    let found = accounts::list(view.conn(), org_id, &filter, &list.slice).await?;
+    let shown: Vec<&str> = found.rows.iter().map(|row| row.id.as_str()).collect();
+    let counts = keys::count_of_owners(view.conn(), &shown).await?;
     list.page(
         &admitted.call,
-        (rows, total),
+        found,
         |row| (row.created_ms, row.id.as_str()),
         |row| Ok(views::account(row, counts.get(&row.id).copied().unwrap_or(0))),
     )
