@@ -22,4 +22,5 @@ DROP INDEX role_bindings_by_resource;
 CREATE INDEX role_bindings_by_resource ON role_bindings (resource_id, org_id, created_ms, id);
 CREATE INDEX role_bindings_by_subject ON role_bindings (subject_id, org_id, created_ms, id);
 CREATE INDEX role_bindings_by_subject_kind ON role_bindings (org_id, subject_kind, created_ms, id);
+DROP INDEX IF EXISTS role_bindings_by_role;
 CREATE INDEX role_bindings_by_role ON role_bindings (role_id, org_id, created_ms, id);
