@@ -43,7 +43,7 @@ impl GatewayHalf {
                 let id = config.gateway.id.0.as_ref().map_or("up", |name| name.0.as_str());
                 let peppers = read_peppers(config, own_pepper.as_deref())?;
                 let token = Some(half.directory.join(OPERATOR_TOKEN));
-                (id.to_owned(), loopback_feed(half)?, peppers, token)
+                (id.to_owned(), loopback_feed(config, half)?, peppers, token)
             }
             None => {
                 refuse_incomplete_gateway(config)?;
@@ -153,7 +153,7 @@ fn refuse_incomplete_gateway(config: &Config) -> Result<(), Faults> {
 }
 
 /// The feed of the control plane in the same process.
-fn loopback_feed(control: &ControlHalf) -> anyhow::Result<Feed> {
+fn loopback_feed(config: &Config, control: &ControlHalf) -> anyhow::Result<Feed> {
     let verify_key = config::decode_public_key(&control.feed_public_key)
         .context("the control plane's public key has 32 bytes")?;
     Ok(Feed::Control {
@@ -161,6 +161,7 @@ fn loopback_feed(control: &ControlHalf) -> anyhow::Result<Feed> {
         token: read_feed_token(&control.directory.join(GATEWAY_TOKEN))?,
         cluster: None,
         verify_key: Some(verify_key),
+        usage_interval: config.feed.usage_interval.0,
     })
 }
 
@@ -173,6 +174,7 @@ fn configured_feed(config: &Config) -> anyhow::Result<Feed> {
             token: read_feed_token(token_file).context("feed.token_file")?,
             cluster: feed.cluster.0.as_ref().map(|name| name.0.clone()),
             verify_key,
+            usage_interval: feed.usage_interval.0,
         }),
         (FeedMode::File, Some(path), _) => Ok(Feed::File { path: path.clone(), verify_key }),
         (FeedMode::File, None, _) | (FeedMode::Pull, _, None) => {

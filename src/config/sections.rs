@@ -32,8 +32,8 @@ section! {
         gateway: Gateway => default "{}",
         /// An address that takes requests. Several may be given.
         listeners: Vec<Listener> => default r#"[{ name = "public", address = "127.0.0.1:8080" }]"#,
-        /// Where the gateway's directory of keys comes from. `portcullis up` ignores this section:
-        /// its gateway follows the control plane in the same process.
+        /// Where the gateway's directory of keys comes from. `portcullis up` ignores this section
+        /// but for `usage_interval`: its gateway follows the control plane in the same process.
         feed: Feed => default "{}",
         /// Which keys are understood.
         keys: Keys => default "{}",
@@ -127,6 +127,9 @@ section! {
         /// The control plane's public key as in its feed-signing.pub; set = every line must be
         /// signed with it.
         verify_key: PublicKey => default r#""""#,
+        /// How often usage of keys is reported to the control plane, also by `portcullis up`. What
+        /// the control plane shows as last use lags by this and a second.
+        usage_interval: Period<1_000, HOUR_MS> => default r#""5s""#,
     }
 }
 

@@ -1,4 +1,4 @@
-//! HTTP to the control plane: snapshot, changes, acknowledgements. Carries lines and says what went
+//! HTTP to the control plane: snapshot, changes, acknowledgements, usage. Carries lines and says what went
 //! wrong; judges nothing of what it carries.
 
 use std::time::Duration;
@@ -79,12 +79,22 @@ pub(crate) enum CallFault {
     Busy(Option<Duration>),
 }
 
+/// What became of a report of usage.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reported {
+    /// The control plane has no such endpoint.
+    NotWanted,
+    Taken,
+    /// It will never take this body.
+    Unreadable,
+}
+
 /// Calls one control plane.
 pub(crate) struct FeedClient {
     base: Base,
     headers: HeaderMap,
-    /// Kept for acknowledgements.
-    ack_sender: Option<http1::SendRequest<Full<Bytes>>>,
+    /// Kept for what is posted.
+    post_sender: Option<http1::SendRequest<Full<Bytes>>>,
 }
 
 impl FeedClient {
@@ -105,12 +115,12 @@ impl FeedClient {
                 headers.insert(name, value);
             }
         }
-        Self { base, headers, ack_sender: None }
+        Self { base, headers, post_sender: None }
     }
 
     /// Another client of the same control plane, with a connection of its own.
     pub(crate) fn sibling(&self) -> Self {
-        Self { base: self.base.clone(), headers: self.headers.clone(), ack_sender: None }
+        Self { base: self.base.clone(), headers: self.headers.clone(), post_sender: None }
     }
 
     /// Full state.
@@ -147,16 +157,41 @@ impl FeedClient {
 
     /// Acknowledges a state.
     pub(crate) async fn ack(&mut self, body: Bytes) -> Result<(), CallFault> {
-        let mut sender = match self.ack_sender.take().filter(|sender| !sender.is_closed()) {
+        let request = self.request(Method::POST, "/feed/v1/acks", body)?;
+        let status = self.post(request).await?;
+        if status.is_success() { Ok(()) } else { Err(CallFault::Refused(status)) }
+    }
+
+    /// Reports usage. The control plane takes a body with an id once, however often it is sent.
+    pub(crate) async fn report(&mut self, id: &str, body: Bytes) -> Result<Reported, CallFault> {
+        let mut request = self.request(Method::POST, "/feed/v1/usage", body)?;
+        let id = HeaderValue::from_str(id).map_err(|error| CallFault::Lost(error.to_string()))?;
+        request.headers_mut().insert(HeaderName::from_static("idempotency-key"), id);
+        let lines = HeaderValue::from_static("application/x-ndjson");
+        request.headers_mut().insert(CONTENT_TYPE, lines);
+        match self.post(request).await? {
+            status if status.is_success() => Ok(Reported::Taken),
+            StatusCode::NOT_FOUND => Ok(Reported::NotWanted),
+            StatusCode::BAD_REQUEST
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNPROCESSABLE_ENTITY => Ok(Reported::Unreadable),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                Err(CallFault::Busy(None))
+            }
+            other => Err(CallFault::Refused(other)),
+        }
+    }
+
+    async fn post(&mut self, request: Request<Full<Bytes>>) -> Result<StatusCode, CallFault> {
+        let mut sender = match self.post_sender.take().filter(|sender| !sender.is_closed()) {
             Some(sender) => sender,
             None => self.connect().await?,
         };
-        let request = self.request(Method::POST, "/feed/v1/acks", body)?;
         let response = within(PATIENCE, sender.send_request(request)).await?;
         let status = response.status();
         let _ = Limited::new(response.into_body(), ERROR_BODY).collect().await;
-        self.ack_sender = Some(sender);
-        if status.is_success() { Ok(()) } else { Err(CallFault::Refused(status)) }
+        self.post_sender = Some(sender);
+        Ok(status)
     }
 
     async fn connect(&self) -> Result<http1::SendRequest<Full<Bytes>>, CallFault> {

@@ -29,6 +29,7 @@ use crate::sink::{self, Sink};
 use crate::status::{Explanation, FeedStatus, Question, Status};
 use crate::steward;
 use crate::subscriber::{Origin, Subscription};
+use crate::usage;
 use crate::worker::Seed;
 
 /// Reloads that may wait for the steward.
@@ -59,7 +60,8 @@ pub fn bind(
         count => count,
     };
     let (plan, feed) = Plan::new(settings, ledger.symbols()).map_err(BindError::Settings)?;
-    let (subscription, tracks_staleness) = subscribe(feed, &gateway)?;
+    let (subscription, desk) = subscribe(feed, &gateway)?;
+    let (usage, counts) = desk.map(|desk| usage::channel(desk, workers)).unzip();
     let out = sink::open(&records).map_err(|source| BindError::Records { records, source })?;
     let (sink, lines, sinks) = Sink::new(out);
     let metrics = Metrics::register(registry)?;
@@ -90,7 +92,7 @@ pub fn bind(
         directory: ArcSwapOption::empty(),
         swapped: Notify::new(),
         contact: AtomicU64::new(0),
-        tracks_staleness,
+        tracks_staleness: usage.is_some(),
         feed: ArcSwap::from_pointee(FeedStatus::default()),
         counts: ArcSwap::from_pointee(Vec::new()),
         draining: CancellationToken::new(),
@@ -100,14 +102,21 @@ pub fn bind(
         in_flight: (0..workers).map(|_| AtomicU64::new(0)).collect(),
         connections: AtomicUsize::new(0),
         sources: SourceCounts::new(random(&*entropy)?),
+        usage,
     });
     let seeds = sockets.into_iter().enumerate();
     let seeds =
         seeds.map(|(index, sockets)| Seed::new(index, &shared, &*entropy, lines.clone(), sockets));
     let seeds = seeds.collect::<Result<_, _>>()?;
     let of_steward = Arc::clone(&shared);
-    let steward =
-        steward::Seed { shared: of_steward, entropy, ledger, subscription, reloads: orders };
+    let steward = steward::Seed {
+        shared: of_steward,
+        entropy,
+        ledger,
+        subscription,
+        usage: counts,
+        reloads: orders,
+    };
     Ok(Bound { shared, addresses, seeds, steward, sink })
 }
 
@@ -117,16 +126,21 @@ fn random(entropy: &dyn Entropy) -> Result<u64, EntropyFailure> {
     Ok(u64::from_le_bytes(seed))
 }
 
-fn subscribe(feed: Feed, gateway: &str) -> Result<(Subscription, bool), BindError> {
+/// Where usage is reported, and how often.
+type UsageDesk = (FeedClient, Duration);
+
+/// The feed's one reader, and whom to tell about usage: a file takes none.
+fn subscribe(feed: Feed, gateway: &str) -> Result<(Subscription, Option<UsageDesk>), BindError> {
     let fault =
         |key: &str, what: String| BindError::Settings(vec![Fault { key: key.into(), what }]);
-    let (origin, cluster, verify_key, tracks_staleness) = match feed {
-        Feed::Control { url, token, cluster, verify_key } => {
+    let (origin, cluster, verify_key, usage) = match feed {
+        Feed::Control { url, token, cluster, verify_key, usage_interval } => {
             let base = Base::parse(&url).map_err(|what| fault("feed.url", what))?;
             let client = FeedClient::new(base, &token, gateway);
-            (Origin::Control(client), cluster, verify_key, true)
+            let usage = Some((client.sibling(), usage_interval));
+            (Origin::Control(client), cluster, verify_key, usage)
         }
-        Feed::File { path, verify_key } => (Origin::File(path), None, verify_key, false),
+        Feed::File { path, verify_key } => (Origin::File(path), None, verify_key, None),
     };
     let verify_key = match verify_key {
         None => None,
@@ -134,7 +148,7 @@ fn subscribe(feed: Feed, gateway: &str) -> Result<(Subscription, bool), BindErro
             fault("feed.verify_key", "these 32 bytes are no Ed25519 public key".to_owned())
         })?),
     };
-    Ok((Subscription { origin, cluster, verify_key }, tracks_staleness))
+    Ok((Subscription { origin, cluster, verify_key }, usage))
 }
 
 /// Every fault of `settings`, without opening anything: what `portcullis config check` reports.

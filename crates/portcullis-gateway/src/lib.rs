@@ -41,6 +41,8 @@ mod template;
 mod text;
 mod trace;
 mod upstream;
+mod usage;
+mod usage_report;
 mod worker;
 
 pub use gateway::{BindError, Bound, GatewayHandle, Running, bind, check};

@@ -39,6 +39,8 @@ pub(crate) struct Metrics {
     pub(crate) feed_apply_seconds: Histogram,
     pub(crate) revocation_propagation_seconds: Histogram,
     pub(crate) records_dropped: IntCounterVec,
+    pub(crate) usage_reports: IntCounterVec,
+    pub(crate) usage_dropped: IntCounterVec,
     pub(crate) panics: IntCounterVec,
     pub(crate) worker_stall_seconds: Histogram,
 }
@@ -142,6 +144,16 @@ impl Metrics {
                 "records_dropped_total",
                 "Access records that were dropped because the queue was full.",
                 &["sink"],
+            )?,
+            usage_reports: to.counters(
+                "usage_reports_total",
+                "Reports of usage by what became of them.",
+                &["result"],
+            )?,
+            usage_dropped: to.counters(
+                "usage_dropped_total",
+                "Uses of keys that no report will carry, by reason.",
+                &["why"],
             )?,
             panics: to.counters(
                 "panics_total",

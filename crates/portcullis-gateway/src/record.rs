@@ -20,6 +20,7 @@ use crate::phase::{Connection, Late};
 use crate::request_id::RequestId;
 use crate::setup::Setup;
 use crate::trace::Trace;
+use crate::usage::Use;
 use crate::worker::Worker;
 
 /// What is known of one request. Dropping it closes it.
@@ -38,14 +39,16 @@ pub(crate) struct Record {
     decision_ns: u64,
     upstream_ns: u64,
     sent: u64,
+    /// Whom the request comes from, once trusted proxies were asked; the peer until then.
+    client: IpAddr,
+    /// The known key that was presented, and the generation of its secret if that was proven.
+    key: Option<(KeyId, Option<u32>)>,
     /// What only the line needs; `None` when no line will be written.
     line: Option<Box<LineParts>>,
 }
 
 #[derive(Default)]
 struct LineParts {
-    /// Whom the request comes from, once trusted proxies were asked; the peer until then.
-    client: Option<IpAddr>,
     /// The trace it belongs to; that of its own id until the head was looked at.
     trace: Option<[u8; 32]>,
     method: String,
@@ -86,6 +89,8 @@ impl Record {
             decision_ns: 0,
             upstream_ns: 0,
             sent: 0,
+            client: connection.peer.ip(),
+            key: None,
             line,
         }
     }
@@ -124,9 +129,7 @@ impl Record {
 
     /// Notes whom the request comes from.
     pub(crate) fn came_from(&mut self, client: IpAddr) {
-        if let Some(line) = &mut self.line {
-            line.client = Some(client);
-        }
+        self.client = client;
     }
 
     /// Notes the route that was found.
@@ -142,8 +145,10 @@ impl Record {
         }
     }
 
-    /// Notes the id that an unproven credential claims.
-    pub(crate) fn claimed(&mut self, key: KeyId) {
+    /// Notes the id that a refused credential claims. Only a known key's refusals are counted, so
+    /// that strangers cannot fill the counters.
+    pub(crate) fn refused(&mut self, key: KeyId, reason: DenyReason) {
+        self.key = (reason != DenyReason::UnknownKey).then_some((key, None));
         if let Some(line) = &mut self.line {
             line.key_claimed = Some(key);
         }
@@ -151,6 +156,7 @@ impl Record {
 
     /// Notes who was verified.
     pub(crate) fn verified(&mut self, principal: &Principal<'_>) {
+        self.key = Some((principal.key_id(), Some(principal.secret_generation())));
         if let Some(line) = &mut self.line {
             line.key_claimed = None;
             line.identity =
@@ -174,6 +180,15 @@ impl Record {
     /// The gateway answers, or would have if the head were not out already.
     pub(crate) fn deny(&mut self, reason: DenyReason) {
         self.outcome = Outcome::Denied(reason);
+    }
+
+    /// The decision stands: it is counted for the known key that was presented, denied for `reason`
+    /// or not.
+    pub(crate) fn counted(&mut self, reason: Option<DenyReason>) {
+        if let Some((key, generation)) = self.key {
+            let used = Use::new(key, generation, reason, self.opened.wall);
+            self.worker.usage.count(used, self.opened.wall, self.client);
+        }
     }
 
     /// The time the decision took ends here. It is taken where a line will show it, and of one
@@ -248,7 +263,7 @@ impl Record {
         out.text("listener", &listener.name);
         out.text("protocol", "h1");
         out.shown("peer", &self.connection.peer);
-        out.shown("client", &line.client.unwrap_or(self.connection.peer.ip()));
+        out.shown("client", &self.client);
         out.text("method", &line.method);
         out.text("host", &line.host);
         out.text("path", &line.path);

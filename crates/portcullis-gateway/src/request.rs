@@ -111,6 +111,7 @@ pub(crate) fn decide(
     let asked = Asked { parts: &mut parts, size, now, earlier: &mut earlier };
     let decided = admit((worker, &setup), connection, asked, &mut record);
     record.decided();
+    count(&decided, &mut record);
     match decided {
         Ok(route) => {
             connection.limit(route.exchange);
@@ -126,6 +127,16 @@ pub(crate) fn decide(
             let route = route.index;
             Step::Hold(Box::new(Held { parts, incoming, record, manner, earlier, need, route }))
         }
+    }
+}
+
+/// Counts a decision for the key that was presented, once it stands: now and not at the end of the
+/// response, since a stream may last for days.
+fn count(decided: &Result<&RoutePlan, Ending<'_>>, record: &mut Record) {
+    match decided {
+        Ok(_) => record.counted(None),
+        Err(Ending::Denied(denial)) => record.counted(Some(denial.reason)),
+        Err(Ending::Options | Ending::Redirect(_) | Ending::Waits(..)) => {}
     }
 }
 
@@ -406,7 +417,7 @@ fn identify<'w, 'a>(
     let principal = match verified {
         Ok(principal) => principal,
         Err(refusal) => {
-            record.claimed(presented.id());
+            record.refused(presented.id(), refusal.reason);
             let behind = at_least.filter(|wanted| published.position() < *wanted);
             let Some(position) = behind.filter(|_| is_failure(refusal.reason)) else {
                 let denial = failed(asking, wanted, refusal.reason);

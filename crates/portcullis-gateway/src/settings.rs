@@ -72,6 +72,8 @@ pub enum Feed {
         cluster: Option<String>,
         /// `feed.verify_key`: Ed25519 public key; set = every line must be signed.
         verify_key: Option<[u8; 32]>,
+        /// `feed.usage_interval`: how often usage is reported.
+        usage_interval: Duration,
     },
     /// `feed.mode = "file"`: a snapshot file, read again whenever it changes.
     File {

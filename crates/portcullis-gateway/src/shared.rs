@@ -18,6 +18,7 @@ use crate::plan::Plan;
 use crate::reload::Order;
 use crate::sink::Out;
 use crate::status::{FeedStatus, KindCount};
+use crate::usage::Counts;
 
 /// Shared by workers, the steward and handles.
 pub(crate) struct Shared {
@@ -59,6 +60,8 @@ pub(crate) struct Shared {
     /// Open downstream connections of all workers.
     pub(crate) connections: AtomicUsize,
     pub(crate) sources: SourceCounts,
+    /// Where workers hand their counts to; `None` where nobody is told.
+    pub(crate) usage: Option<mpsc::Sender<Counts>>,
 }
 
 /// A directory with what is derived from it once per swap.

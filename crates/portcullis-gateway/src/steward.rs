@@ -1,5 +1,6 @@
 //! The steward: one thread for everything that must not disturb a worker. It follows the feed,
-//! resolves upstream names, reloads the configuration, watches the clock. Never sees a request.
+//! resolves upstream names, reports usage, reloads the configuration, watches the clock. Never sees
+//! a request.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,6 +19,8 @@ use crate::pool::may_dial;
 use crate::reload::{self, Order};
 use crate::shared::Shared;
 use crate::subscriber::{LedgerSlot, Subscriber, Subscription};
+use crate::usage::Desk;
+use crate::usage_report::Reporter;
 
 /// How often the steward shows that it lives.
 const TICK: Duration = Duration::from_millis(250);
@@ -26,12 +29,17 @@ const RESOLVE: Duration = Duration::from_secs(30);
 /// How soon a name that has no address yet is tried again.
 const RESOLVE_SOON: Duration = Duration::from_secs(1);
 
+/// How long the last report of usage may take at the end.
+const LAST_REPORT: Duration = Duration::from_secs(3);
+
 /// What the steward works with, before its thread starts.
 pub(crate) struct Seed {
     pub(crate) shared: Arc<Shared>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) ledger: Ledger,
     pub(crate) subscription: Subscription,
+    /// What workers count comes here; `None` where nobody takes it.
+    pub(crate) usage: Option<Desk>,
     pub(crate) reloads: mpsc::Receiver<Order>,
 }
 
@@ -41,7 +49,7 @@ pub(crate) struct Seed {
 ///
 /// If there is no runtime to be had.
 pub(crate) fn run(seed: Seed) -> io::Result<()> {
-    let Seed { shared, entropy, ledger, subscription, reloads } = seed;
+    let Seed { shared, entropy, ledger, subscription, usage, reloads } = seed;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
@@ -52,12 +60,21 @@ pub(crate) fn run(seed: Seed) -> io::Result<()> {
             spawn_local(keep_resolved(Arc::downgrade(upstream)));
         }
         spawn_local(tick(Arc::clone(&shared)));
+        let reporting = usage.map(|desk| {
+            let reporter = Reporter::new(Arc::clone(&shared), desk);
+            spawn_local(reporter.run(stopped.clone()))
+        });
         let ledger = LedgerSlot::new(ledger);
         spawn_local(reload::serve(Arc::clone(&shared), ledger.clone(), reloads));
         let subscriber = Subscriber::new(shared, entropy, ledger, &subscription);
         tokio::select! {
             () = subscriber.run(subscription.origin) => {}
             () = stopped.cancelled() => {}
+        }
+        if let Some(reporting) = reporting {
+            // What the workers counted last is on its way; a control plane that is gone holds
+            // nobody up for long.
+            let _ = tokio::time::timeout(LAST_REPORT, reporting).await;
         }
     });
     runtime.shutdown_background();

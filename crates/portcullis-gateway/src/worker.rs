@@ -24,6 +24,7 @@ use crate::request_id::RequestIds;
 use crate::setup::Setup;
 use crate::shared::Shared;
 use crate::text::Texts;
+use crate::usage::Tally;
 
 /// How often deadlines are looked at and counters handed over.
 const TICK: Duration = Duration::from_millis(250);
@@ -41,6 +42,7 @@ pub(crate) struct Worker {
     pub(crate) texts: Texts,
     pub(crate) meters: Meters,
     pub(crate) records: Lines,
+    pub(crate) usage: Tally,
     /// Pools of earlier configurations that still have a connection in use.
     retired: RefCell<Vec<Rc<Pool>>>,
     pub(crate) connections: Connections,
@@ -105,6 +107,7 @@ impl Seed {
             texts: Texts::default(),
             meters,
             records: Lines::new(records),
+            usage: Tally::new(shared.usage.clone()),
             retired: RefCell::default(),
             connections: Connections::default(),
             in_flight: Cell::new(0),
@@ -147,6 +150,7 @@ impl Worker {
         }
         ticker.abort();
         self.hand_over();
+        self.usage.finish().await;
         Ok(())
     }
 
@@ -235,6 +239,7 @@ impl Worker {
         self.setup.borrow().pools().for_each(|pool| pool.count());
         self.retired.borrow().iter().for_each(|pool| pool.count());
         self.meters.flush();
+        self.usage.hand_over();
         if let Some(in_flight) = self.shared.in_flight.get(self.index) {
             in_flight.store(self.in_flight.get() as u64, Ordering::Relaxed);
         }

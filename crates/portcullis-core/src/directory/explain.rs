@@ -42,7 +42,7 @@ impl Directory {
         let claim = self.keys.find(key).and_then(|slot| self.claim(slot, key));
         let denied = match claim {
             None => Some(DenyReason::UnknownKey),
-            Some(claim) => claim.proven().authorize(need, place, method).err(),
+            Some(claim) => claim.proven(false).authorize(need, place, method).err(),
         };
         Finding { check: "account has the permission", denied }
     }

@@ -188,6 +188,8 @@ pub struct Principal<'d> {
     key: KeyId,
     access: &'d Access,
     org: &'d Org,
+    /// Whether it presented the replaced secret.
+    retained: bool,
 }
 
 /// A principal that may do what the route requires.
@@ -343,7 +345,7 @@ impl Directory {
             Some(_) | None => CHECKS.iter().try_for_each(|(_, check)| check(&claim)),
         };
         match standing {
-            Ok(()) => Ok(claim.proven()),
+            Ok(()) => Ok(claim.proven(retained.is_some())),
             Err(reason) => Err(Refusal { reason, reveal: claim.org.reveal_reason }),
         }
     }
@@ -405,10 +407,10 @@ impl Claim<'_> {
 }
 
 impl<'d> Claim<'d> {
-    fn proven(self) -> Principal<'d> {
+    fn proven(self, retained: bool) -> Principal<'d> {
         let Self { directory, slot, key, account: _, access, org, prefix: _, peer: _, now: _ } =
             self;
-        Principal { directory, slot, key, access, org }
+        Principal { directory, slot, key, access, org, retained }
     }
 }
 
@@ -549,6 +551,11 @@ impl<'d> Principal<'d> {
     /// The key's generation.
     pub fn generation(&self) -> u32 {
         self.slot.generation
+    }
+
+    /// The generation of the secret it presented: the key's, or the one before while it is retained.
+    pub fn secret_generation(&self) -> u32 {
+        self.slot.generation.saturating_sub(u32::from(self.retained))
     }
 }
 

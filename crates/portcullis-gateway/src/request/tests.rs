@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT};
 use portcullis_core::directory::Ledger;
@@ -10,7 +11,7 @@ use portcullis_core::time::Clock;
 use serde_json::json;
 
 use super::*;
-use crate::settings::{Access, Settings};
+use crate::settings::{Access, Feed, FeedToken, Settings};
 use crate::tests::{Counting, HandClock, pepper, usual_settings};
 
 /// One worker without sockets' traffic, and a directory with one key.
@@ -24,6 +25,14 @@ impl Bench {
     pub(crate) fn new(arrange: impl FnOnce(&mut Settings)) -> Self {
         let upstream = SocketAddr::from(([127, 0, 0, 1], 9));
         let mut settings = usual_settings(upstream, Path::new("/nonexistent"));
+        // Somebody wants to know about usage, so that it is counted.
+        settings.feed = Feed::Control {
+            url: format!("http://{upstream}"),
+            token: FeedToken::new(String::new()),
+            cluster: None,
+            verify_key: None,
+            usage_interval: Duration::from_secs(5),
+        };
         arrange(&mut settings);
         let entropy = Arc::new(Counting::default());
         let key = key::mint(&Prefix::default(), &*entropy).unwrap();
@@ -107,6 +116,8 @@ fn a_decision_allocates_nothing() {
         let now = bench.worker.sample();
         let asked = Asked { parts: &mut parts, size: NO_BODY, now, earlier: &mut earlier };
         allowed = judge(&asking, &target, asked, &mut removal, &mut record).is_ok();
+        record.counted(None);
+        record.decided();
     });
     assert!(allowed);
     assert_eq!(counted.count_total, 0, "{counted:?}");

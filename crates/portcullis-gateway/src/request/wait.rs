@@ -17,7 +17,7 @@ use portcullis_core::feed::Position;
 use portcullis_core::verdict::DenyReason;
 use zeroize::Zeroizing;
 
-use super::{Admission, Asked, Earlier, Ending, Need, Size, admit, relay};
+use super::{Admission, Asked, Earlier, Ending, Need, Size, admit, count, relay};
 use crate::body::{DownstreamBody, UpstreamBody};
 use crate::credential::Form;
 use crate::phase::Connection;
@@ -64,6 +64,7 @@ pub(crate) async fn resume(
         let asked = Asked { parts, size, now: worker.sample(), earlier };
         let decided = admit((worker, &setup), connection, asked, record);
         record.decided_late();
+        count(&decided, record);
         match decided {
             Ok(route) => break held.admitted(connection, route.index, route.body_bytes),
             Err(Ending::Waits(need, _)) => held.need = need,

@@ -5,6 +5,7 @@ mod forwarding;
 mod refusals;
 mod reloads;
 mod upstreams;
+mod usage;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
