@@ -25,3 +25,4 @@ mod support;
 mod tour;
 mod traces;
 mod up;
+mod usage;

@@ -55,7 +55,7 @@ async fn follow_release(app: &App, unit: Unit) -> Result<(), BootstrapError> {
     }
     let event = Event {
         org_id: INSTALLATION.to_owned(),
-        actor: ourselves(),
+        actor: Actor::installation(),
         action: "role.update".to_owned(),
         target: Target { kind: "role", id: String::new(), name: "built-in roles".to_owned() },
         resource_id: None,
@@ -66,16 +66,6 @@ async fn follow_release(app: &App, unit: Unit) -> Result<(), BootstrapError> {
     };
     unit.commit(event, app.entropy.as_ref()).await?;
     Ok(())
-}
-
-fn ourselves() -> Actor {
-    Actor {
-        kind: "system",
-        id: "system".to_owned(),
-        name: "Portcullis".to_owned(),
-        key_id: None,
-        state: "active".to_owned(),
-    }
 }
 
 impl From<StoreError> for BootstrapError {
@@ -115,7 +105,7 @@ pub(crate) async fn run(
     }
     let event = Event {
         org_id: org.id.clone(),
-        actor: ourselves(),
+        actor: Actor::installation(),
         action: "organization.create".to_owned(),
         target: Target { kind: "organization", id: org.id.clone(), name: org.name.clone() },
         resource_id: Some(org.root_resource_id.clone()),

@@ -35,6 +35,8 @@ pub(crate) struct Member {
     pub(crate) org: OrganizationRow,
     pub(crate) key_id: String,
     pub(crate) generation: i64,
+    /// The generation of the secret that was presented: the key's or the one before.
+    pub(crate) secret_generation: i64,
     /// Whether the key narrows what its owner may do.
     pub(crate) restricted: bool,
     pub(crate) access: Access,
@@ -122,12 +124,13 @@ pub(crate) async fn verify(
     };
     let owner = find_owner(conn, &key).await?;
     let refused = |reason| Ok(Err(Refused::of_key(&key, reason, &owner)));
-    match secret_of(&key, presented, peppers, now) {
-        SecretMatch::Current | SecretMatch::Retained => {}
+    let secret_generation = match secret_of(&key, presented, peppers, now) {
+        SecretMatch::Current => key.generation,
+        SecretMatch::Retained => key.generation - 1,
         SecretMatch::None if key.state()? == KeyState::Deleted => return refused("key_revoked"),
         SecretMatch::None => return refused("bad_secret"),
         SecretMatch::RetentionOver => return refused("retention_over"),
-    }
+    };
     match key.state()? {
         KeyState::Active => {}
         KeyState::Inactive => return refused("key_inactive"),
@@ -158,6 +161,7 @@ pub(crate) async fn verify(
         org,
         key_id: key.id,
         generation: key.generation,
+        secret_generation,
         restricted: key.restriction.is_some(),
         access,
     }))))

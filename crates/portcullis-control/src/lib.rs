@@ -18,12 +18,14 @@ mod caller;
 mod connections;
 mod cursor;
 mod domain;
+mod housekeeping;
 mod instant;
 mod policy;
 mod publisher;
 mod resolve;
 mod settings;
 mod store;
+mod usage;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -113,7 +115,11 @@ impl Bound {
     pub async fn run(self, shutdown: CancellationToken) {
         self.app.publisher.end_streams_at(shutdown.clone());
         let app = self.app.clone();
+        let keeping = tokio::spawn(housekeeping::run(app.clone(), shutdown.clone()));
         connections::serve(self.listener, api::router(self.app), shutdown).await;
+        if keeping.await.is_err() {
+            tracing::error!("the control plane's housekeeping had panicked");
+        }
         app.close().await;
     }
 }

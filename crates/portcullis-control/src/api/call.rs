@@ -26,8 +26,8 @@ use super::fields::Fields;
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::{App, Denial, Framed};
-use crate::caller::{self, Refused};
-use crate::store::audit::Target;
+use crate::caller::{self, Caller, Refused};
+use crate::store::audit::{CREDENTIAL_DENIED, Target};
 
 /// A request that nothing is known about yet.
 pub(crate) struct Call {
@@ -154,7 +154,12 @@ impl Call {
         let mut view = self.app.store.view().await?;
         let verdict = caller::verify(view.conn(), &presented, &self.app.peppers, self.now).await?;
         match verdict {
-            Ok(caller) => Ok(Identified { call: self, caller, presented }),
+            Ok(caller) => {
+                if let Caller::Member(member) = &caller {
+                    self.framed.note_use(&member.key_id, Some(member.secret_generation));
+                }
+                Ok(Identified { call: self, caller, presented })
+            }
             Err(refused) => Err(self.refused(refused)),
         }
     }
@@ -164,8 +169,9 @@ impl Call {
         let Refused { reason, known } = refused;
         if let Some((org_id, actor)) = known.map(|known| *known) {
             let key_id = actor.key_id.clone().unwrap_or_default();
+            self.framed.note_use(&key_id, None);
             let target = Target { kind: "api_key", id: key_id, name: String::new() };
-            let action = "credential.denied".to_owned();
+            let action = CREDENTIAL_DENIED.to_owned();
             let _ = self.framed.denial.set(Denial {
                 org_id,
                 actor,

@@ -43,6 +43,7 @@ use crate::store::audit::{Actor, Event, Origin, Outcome, Target};
 use crate::store::unit::{self, Ledger};
 use crate::store::writer::Settlement;
 use crate::store::{OpenError, Store, StoreError, feed, installation};
+use crate::usage::OwnUsage;
 use problem::{Code, Problem};
 
 /// Everything that outlives a call. Cheap to clone.
@@ -62,6 +63,7 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<Store>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) publisher: Publisher,
+    pub(crate) usage: OwnUsage,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) peppers: Arc<PepperRing>,
@@ -104,6 +106,7 @@ impl App {
             store,
             ledger,
             publisher,
+            usage: OwnUsage::default(),
             clock,
             entropy,
             peppers,
@@ -121,6 +124,7 @@ impl Shared {
 
     /// Saves what is only in memory and closes the database.
     pub(crate) async fn close(&self) {
+        self.usage.flush(self).await;
         self.publisher.save_all().await;
         self.store.close().await;
     }
@@ -176,6 +180,15 @@ pub(crate) struct Framed {
     pub(crate) denial: Arc<OnceLock<Denial>>,
     /// Of the write transaction, if the call opened one.
     pub(crate) settlement: Arc<OnceLock<Settlement>>,
+    /// The known key that was presented, and the generation of its secret if that was proven.
+    used: Arc<OnceLock<(String, Option<i64>)>>,
+}
+
+impl Framed {
+    /// Notes the key that the call presented; it is counted when the answer is known.
+    pub(crate) fn note_use(&self, key_id: &str, generation: Option<i64>) {
+        let _ = self.used.set((key_id.to_owned(), generation));
+    }
 }
 
 /// Gives every call an id, writes the body of every problem, and audits every denied call.
@@ -194,6 +207,7 @@ async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Resp
         },
         denial: Arc::new(OnceLock::new()),
         settlement: Arc::new(OnceLock::new()),
+        used: Arc::new(OnceLock::new()),
     };
     let instance = request.uri().path().to_owned();
     let bodiless = request.method() == Method::HEAD;
@@ -223,6 +237,10 @@ async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Resp
         if bodiless {
             *response.body_mut() = axum::body::Body::empty();
         }
+    }
+    if let Some((key_id, generation)) = framed.used.get() {
+        let denied = matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        app.usage.note(key_id, *generation, denied, (app.now(), framed.origin.ip.as_deref())).await;
     }
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert("x-request-id", value);

@@ -26,6 +26,7 @@ pub(crate) const OBJECTS: &[(&str, Schema)] = &[
     ("Key", key),
     ("Organization", organization),
     ("OrgPolicy", org_policy),
+    ("OrgUsage", org_usage),
     ("Policy", || closed(&policy_fields())),
     ("Problem", problem),
     ("Propagation", propagation),
@@ -34,6 +35,7 @@ pub(crate) const OBJECTS: &[(&str, Schema)] = &[
     ("RoleBinding", role_binding),
     ("ServiceAccount", service_account),
     ("Spread", spread),
+    ("Usage", usage),
     ("User", user),
     ("Warning", || closed(&[("code", text()), ("detail", text())])),
     ("Whoami", whoami),
@@ -198,6 +200,9 @@ fn service_account() -> Value {
         ("external_refs?", list(external_ref())),
         ("key_count?", number()),
         ("last_used_at?", nullable_instant()),
+        ("last_used_ip?", nullable_text()),
+        ("use_count?", number()),
+        ("denied_count?", number()),
         ("last_login_at?", nullable_instant()),
         ("deactivated_at?", nullable_instant()),
         ("deactivated_by?", nullable(reference("Author"))),
@@ -215,7 +220,13 @@ fn external_ref() -> Value {
 }
 
 fn key() -> Value {
-    let previous = closed(&[("generation", number()), ("retained_until", instant())]);
+    let current = closed(&[("created_at", instant()), ("last_used_at", nullable_instant())]);
+    let previous = closed(&[
+        ("generation", number()),
+        ("retained_until", instant()),
+        ("last_used_at", nullable_instant()),
+        ("retire_after_quiet_hours", nullable(number())),
+    ]);
     let restriction = closed(&[
         ("permissions?", nullable(texts())),
         ("resource_ids?", nullable(texts())),
@@ -231,6 +242,7 @@ fn key() -> Value {
         ("state", words(&["active", "deleted", "inactive", "revoked"])),
         ("expires_at", nullable_instant()),
         ("generation", number()),
+        ("current", current),
         ("previous", nullable(previous)),
         ("hint", closed(&[("prefix", text()), ("last4", text())])),
         ("restriction", nullable(restriction)),
@@ -242,6 +254,7 @@ fn key() -> Value {
         ("last_login_at", nullable_instant()),
         ("last_rotated_at", nullable_instant()),
         ("use_count", number()),
+        ("denied_count", number()),
         ("expired", truth()),
         ("usable", truth()),
         ("age_days", number()),
@@ -344,6 +357,32 @@ fn chain_verdict() -> Value {
         ("first_seq", nullable(number())),
         ("last_seq", nullable(number())),
         ("first_bad_seq", nullable(number())),
+    ])
+}
+
+fn usage() -> Value {
+    let day = closed(&[
+        ("day", json!({"type": "string", "format": "date"})),
+        ("calls", number()),
+        ("denied", number()),
+        ("last_ip", nullable_text()),
+    ]);
+    closed(&[
+        ("total_calls", number()),
+        ("total_denied", number()),
+        ("last_used_at", nullable_instant()),
+        ("last_used_ip", nullable_text()),
+        ("days", list(day)),
+    ])
+}
+
+fn org_usage() -> Value {
+    closed(&[
+        ("seats", number()),
+        ("service_accounts", number()),
+        ("keys", number()),
+        ("calls", number()),
+        ("denied", number()),
     ])
 }
 

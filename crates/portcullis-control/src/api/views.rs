@@ -17,6 +17,9 @@ use crate::store::organizations::OrganizationRow;
 use crate::store::resources::ResourceRow;
 use crate::store::users::UserRow;
 
+/// Milliseconds of an hour.
+pub(crate) const HOUR_MS: i64 = 3_600_000;
+
 pub(crate) fn organization(row: &OrganizationRow) -> Value {
     json!({
         "id": row.id,
@@ -110,6 +113,9 @@ pub(crate) fn account(row: &AccountRow, key_count: i64) -> Value {
         "external_refs": external_refs,
         "key_count": key_count,
         "last_used_at": stamp(row.last_used_ms),
+        "last_used_ip": row.last_used_ip,
+        "use_count": row.use_count,
+        "denied_count": row.denied_count,
         "last_login_at": stamp(row.last_login_ms),
         "deactivated_at": stamp(row.deactivated_ms),
         "deactivated_by": author(&row.deactivated_by),
@@ -140,7 +146,12 @@ pub(crate) fn key(row: &KeyRow, context: KeyContext<'_>) -> Result<Value, Proble
     };
     let age = age_days(wall(row.created_ms), row.last_rotated_ms.map(wall), now);
     let previous = row.retained_until_ms.filter(|until| now < wall(*until)).map(|until| {
-        json!({"generation": row.generation - 1, "retained_until": Stamp::of_column(until)})
+        json!({
+            "generation": row.generation - 1,
+            "retained_until": Stamp::of_column(until),
+            "last_used_at": stamp(row.previous_used_ms),
+            "retire_after_quiet_hours": row.retire_quiet_ms.map(|ms| ms / HOUR_MS),
+        })
     });
     let restriction: Option<Value> =
         row.restriction.as_deref().and_then(|text| serde_json::from_str(text).ok());
@@ -154,6 +165,10 @@ pub(crate) fn key(row: &KeyRow, context: KeyContext<'_>) -> Result<Value, Proble
         "state": row.state,
         "expires_at": stamp(row.expires_ms),
         "generation": row.generation,
+        "current": {
+            "created_at": Stamp::of_column(row.current_created_ms),
+            "last_used_at": stamp(row.current_used_ms),
+        },
         "previous": previous,
         "hint": {"prefix": format!("{}_{}", row.prefix, row.id), "last4": row.last4},
         "restriction": restriction,
@@ -165,6 +180,7 @@ pub(crate) fn key(row: &KeyRow, context: KeyContext<'_>) -> Result<Value, Proble
         "last_login_at": stamp(row.last_login_ms),
         "last_rotated_at": stamp(row.last_rotated_ms),
         "use_count": row.use_count,
+        "denied_count": row.denied_count,
         "expired": expiry.is_past(now),
         "usable": usable(state, expiry, owner, org_state, now),
         "age_days": age,

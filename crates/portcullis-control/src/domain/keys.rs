@@ -13,6 +13,7 @@ use super::secrets::{
 };
 use super::{Code, Problem, records};
 use crate::api::problem::FieldCode;
+use crate::api::views::HOUR_MS;
 use crate::api::work::{Work, unknown_reference};
 use crate::instant::column;
 use crate::policy::{KeyOp, OrgPolicy, RotateExpiry};
@@ -97,13 +98,23 @@ pub(crate) enum RotateWish {
     Never,
 }
 
-/// Gives a key a new secret and keeps the old one for `retain_minutes`.
+/// A rotation as asked for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RotationWish {
+    /// How long the old secret works on.
+    pub(crate) retain_minutes: u64,
+    /// After how many hours without use it goes before that.
+    pub(crate) retire_after_quiet_hours: Option<u32>,
+    pub(crate) expires: RotateWish,
+}
+
+/// Gives a key a new secret and keeps the old one for a while.
 pub(crate) async fn rotate(
     work: &mut Work,
     row: &mut KeyRow,
-    retain_minutes: u64,
-    wish: RotateWish,
+    wish: RotationWish,
 ) -> Result<PlainKey, Problem> {
+    let RotationWish { retain_minutes, retire_after_quiet_hours, expires: wish } = wish;
     let policy = work.org()?.policy.clone();
     let retain = Retention::of_minutes(retain_minutes, policy.rotate_max_retain_minutes)
         .map_err(|fault| Problem::field("retain_minutes", FieldCode::OutOfRange, fault))?;
@@ -123,7 +134,12 @@ pub(crate) async fn rotate(
     let rotated = secrets_of(row)
         .rotate(row.state()?, secret, Rotation { retain, expiry: change }, work.now)
         .map_err(rotate_problem)?;
+    let was_used_ms = row.current_used_ms.take();
     keep_secrets(row, &rotated);
+    if row.retained_until_ms.is_some() {
+        row.previous_used_ms = was_used_ms;
+        row.retire_quiet_ms = retire_after_quiet_hours.map(|hours| i64::from(hours) * HOUR_MS);
+    }
     row.prefix = work.app.prefix.to_string();
     row.last4 = plain.last4().to_owned();
     row.last_rotated_ms = Some(column(work.now));

@@ -12,7 +12,9 @@ pub(crate) mod organizations;
 pub(crate) mod policy;
 pub(crate) mod records;
 pub(crate) mod resources;
+pub(crate) mod retirement;
 pub(crate) mod secrets;
+pub(crate) mod usage;
 pub(crate) mod users;
 
 use portcullis_core::entropy::{Entropy, EntropyFailure};

@@ -84,6 +84,10 @@ pub(crate) fn mint_row(
         last_login_ms: None,
         last_rotated_ms: None,
         use_count: 0,
+        denied_count: 0,
+        current_used_ms: None,
+        previous_used_ms: None,
+        retire_quiet_ms: None,
         version: 1,
     };
     Ok((row, plain))
@@ -158,8 +162,11 @@ pub(super) fn keep_secrets(row: &mut KeyRow, secrets: &KeySecrets<Secret>) {
     row.current_digest = secrets.current().digest.clone();
     row.current_created_ms = secrets.current().created_ms;
     row.expires_ms = secrets.expiry().at().map(column);
+    // Kept over a change of the expiry; a rotation sets them itself.
+    let (used_ms, quiet_ms) = (row.previous_used_ms, row.retire_quiet_ms);
     row.forget_previous();
     if let Some(previous) = secrets.previous() {
+        (row.previous_used_ms, row.retire_quiet_ms) = (used_ms, quiet_ms);
         row.previous_pepper = Some(previous.secret.pepper);
         row.previous_digest = Some(previous.secret.digest.clone());
         row.previous_created_ms = Some(previous.secret.created_ms);

@@ -7,6 +7,7 @@ mod acks;
 mod changes;
 mod entrance;
 mod snapshot;
+mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
@@ -44,6 +45,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/feed/v1/snapshot", get(snapshot::send))
         .route("/feed/v1/changes", get(changes::follow))
         .route("/feed/v1/acks", post(acks::receive))
+        .route("/feed/v1/usage", post(usage::receive))
 }
 
 /// Who follows, and how far everybody is.
@@ -317,6 +319,16 @@ impl Publisher {
                 standing: gateway.standing(now, head),
             })
             .collect()
+    }
+
+    /// Whether every gateway acks, so that none can have seen anything that we do not know of.
+    pub(crate) async fn hears_all(&self) -> bool {
+        let now = self.clock.now().mono;
+        let gateways = self.gateways.lock().await;
+        gateways
+            .values()
+            .filter(|gateway| gateway.row.removed_ms.is_none())
+            .all(|gateway| Duration::from_nanos(now.since(gateway.acked_at)) <= LEASE)
     }
 
     /// Forgets a gateway whose removal was committed.

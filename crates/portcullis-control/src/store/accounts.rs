@@ -27,6 +27,9 @@ pub(crate) struct AccountRow {
     /// JSON array.
     pub(crate) external_refs: String,
     pub(crate) last_used_ms: Option<i64>,
+    pub(crate) last_used_ip: Option<String>,
+    pub(crate) use_count: i64,
+    pub(crate) denied_count: i64,
     pub(crate) last_login_ms: Option<i64>,
     pub(crate) deactivated_ms: Option<i64>,
     pub(crate) deactivated_by: Option<String>,

@@ -31,6 +31,19 @@ pub(crate) struct Actor {
     pub(crate) state: String,
 }
 
+impl Actor {
+    /// The installation itself.
+    pub(crate) fn installation() -> Actor {
+        Actor {
+            kind: "system",
+            id: "system".to_owned(),
+            name: "Portcullis".to_owned(),
+            key_id: None,
+            state: "active".to_owned(),
+        }
+    }
+}
+
 /// What it was done to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
@@ -187,6 +200,44 @@ pub(super) async fn append(
     };
     row.hash = row.computed_hash();
     insert(conn, &row).await
+}
+
+/// What refusals of credentials are called.
+pub(crate) const CREDENTIAL_DENIED: &str = "credential.denied";
+/// Refusals of one key are audited once per reason and this long.
+const REFUSAL_MS: u64 = 60_000;
+/// Newest events of a key among which its last refusal is looked for.
+const LATELY: i64 = 64;
+
+/// Puts a refused credential at the end of the chain, unless the key has been refused for the same
+/// reason in the same minute: a stranger who knows a key's id must not fill the disk.
+pub(super) async fn append_refusal(
+    conn: &mut SqliteConnection,
+    event: Event,
+    now: WallMs,
+    entropy: &dyn Entropy,
+) -> Result<(), StoreError> {
+    let Outcome::Denied { reason } = &event.outcome else {
+        return Err(StoreError::Broken("outcome of a refusal"));
+    };
+    let known: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM (
+             SELECT action, reason, at_ms FROM audit_events
+             WHERE org_id = $1 AND target_id = $2 ORDER BY seq DESC LIMIT $3
+         ) AS lately WHERE action = $4 AND reason = $5 AND at_ms >= $6",
+    )
+    .bind(&event.org_id)
+    .bind(&event.target.id)
+    .bind(LATELY)
+    .bind(CREDENTIAL_DENIED)
+    .bind(reason)
+    .bind(column(WallMs(now.0 - now.0 % REFUSAL_MS)))
+    .fetch_one(&mut *conn)
+    .await?;
+    if known > 0 {
+        return Ok(());
+    }
+    append(conn, event, now, entropy).await
 }
 
 async fn insert(conn: &mut SqliteConnection, row: &AuditRow) -> Result<(), StoreError> {

@@ -53,6 +53,12 @@ pub(crate) struct KeyRow {
     pub(crate) last_login_ms: Option<i64>,
     pub(crate) last_rotated_ms: Option<i64>,
     pub(crate) use_count: i64,
+    pub(crate) denied_count: i64,
+    /// When each secret was last proven.
+    pub(crate) current_used_ms: Option<i64>,
+    pub(crate) previous_used_ms: Option<i64>,
+    /// After how long without use the replaced secret goes.
+    pub(crate) retire_quiet_ms: Option<i64>,
     pub(crate) version: i64,
 }
 
@@ -61,12 +67,25 @@ impl KeyRow {
         self.state.parse().map_err(|_| StoreError::Broken("state of a key"))
     }
 
+    /// Whether the replaced secret is still accepted and was not used for as long as the rotation
+    /// said, counted from then at the earliest.
+    pub(crate) fn is_quiet(&self, now_ms: i64) -> bool {
+        let (Some(until_ms), Some(quiet_ms)) = (self.retained_until_ms, self.retire_quiet_ms)
+        else {
+            return false;
+        };
+        let since_ms = self.previous_used_ms.max(self.last_rotated_ms).unwrap_or(self.created_ms);
+        now_ms < until_ms && since_ms.saturating_add(quiet_ms) <= now_ms
+    }
+
     /// Drops the replaced secret.
     pub(crate) fn forget_previous(&mut self) {
         self.previous_pepper = None;
         self.previous_digest = None;
         self.previous_created_ms = None;
+        self.previous_used_ms = None;
         self.retained_until_ms = None;
+        self.retire_quiet_ms = None;
     }
 }
 
@@ -191,6 +210,27 @@ pub(crate) async fn list_restricted(
     Ok(rows)
 }
 
+/// Keys whose replaced secret has been quiet for as long as their rotation said; [`KeyRow::is_quiet`]
+/// is the same of a row.
+pub(crate) async fn list_quiet(
+    conn: &mut SqliteConnection,
+    now_ms: i64,
+    limit: i64,
+) -> Result<Vec<String>, StoreError> {
+    let ids = sqlx::query_scalar(
+        "SELECT id FROM api_keys
+         WHERE retire_quiet_ms IS NOT NULL AND retained_until_ms > $1
+             AND COALESCE(last_rotated_ms, created_ms) + retire_quiet_ms <= $1
+             AND COALESCE(previous_used_ms, 0) + retire_quiet_ms <= $1
+         LIMIT $2",
+    )
+    .bind(now_ms)
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
+    Ok(ids)
+}
+
 /// Filters of a list of keys.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeyFilter {
@@ -303,7 +343,8 @@ pub(crate) async fn update(
              generation = $7, prefix = $8, last4 = $9, current_pepper = $10,
              current_digest = $11, current_created_ms = $12, previous_pepper = $13,
              previous_digest = $14, previous_created_ms = $15, retained_until_ms = $16,
-             restriction = $17, last_rotated_ms = $18, updated_ms = $19, version = $20
+             restriction = $17, last_rotated_ms = $18, updated_ms = $19, version = $20,
+             current_used_ms = $21, previous_used_ms = $22, retire_quiet_ms = $23
          WHERE id = $1 AND version = $2",
     )
     .bind(&row.id)
@@ -326,6 +367,9 @@ pub(crate) async fn update(
     .bind(row.last_rotated_ms)
     .bind(row.updated_ms)
     .bind(row.version)
+    .bind(row.current_used_ms)
+    .bind(row.previous_used_ms)
+    .bind(row.retire_quiet_ms)
     .execute(conn)
     .await?;
     super::exactly_one(&done)

@@ -19,6 +19,7 @@ pub(crate) mod organizations;
 pub(crate) mod page;
 pub(crate) mod resources;
 pub(crate) mod unit;
+pub(crate) mod usage;
 pub(crate) mod users;
 pub(crate) mod writer;
 

@@ -172,7 +172,10 @@ pub(crate) async fn record_denial(
     entropy: &dyn Entropy,
 ) -> Result<(), StoreError> {
     let mut turn = store.writer.turn().await?;
-    audit::append(turn.conn(), event, now, entropy).await?;
+    match event.action == audit::CREDENTIAL_DENIED {
+        true => audit::append_refusal(turn.conn(), event, now, entropy).await?,
+        false => audit::append(turn.conn(), event, now, entropy).await?,
+    }
     turn.keep(None).await
 }
 

@@ -19,4 +19,5 @@ mod player;
 mod policy;
 mod resources;
 mod storage;
+mod usage;
 mod users;

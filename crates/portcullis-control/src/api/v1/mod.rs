@@ -11,6 +11,7 @@ mod resources;
 mod role_bindings;
 mod roles;
 mod service_accounts;
+mod usage;
 mod users;
 mod whoami;
 
@@ -50,6 +51,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     keys::deactivate::OF_USER,
     keys::revoke::OF_USER,
     keys::rotate::OF_USER,
+    usage::key::OF_USER,
     service_accounts::list::OPERATION,
     service_accounts::create::OPERATION,
     service_accounts::read::OPERATION,
@@ -72,6 +74,8 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     keys::deactivate::OPERATION,
     keys::revoke::OPERATION,
     keys::rotate::OPERATION,
+    usage::key::OPERATION,
+    usage::account::OPERATION,
     roles::list::OPERATION,
     roles::read::OPERATION,
     role_bindings::list::OPERATION,
@@ -82,6 +86,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     audit_events::list::OPERATION,
     audit_events::read::OPERATION,
     audit_events::verify::OPERATION,
+    usage::organization::OPERATION,
     gateways::list::OPERATION,
     gateways::read::OPERATION,
     gateways::remove::OPERATION,

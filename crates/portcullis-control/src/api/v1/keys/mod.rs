@@ -48,7 +48,7 @@ async fn find_owner(work: &mut Work, call: &Call) -> Result<KeyOwner, Problem> {
     read_owner(work.unit.conn(), &org_id, call).await
 }
 
-async fn find_key(
+pub(super) async fn find_key(
     conn: &mut SqliteConnection,
     owner_id: &str,
     id: &str,
@@ -61,7 +61,7 @@ async fn find_key(
 }
 
 /// The same, for a path that only reads.
-async fn read_owner(
+pub(super) async fn read_owner(
     conn: &mut SqliteConnection,
     org_id: &str,
     call: &Call,

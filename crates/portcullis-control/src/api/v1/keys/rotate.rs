@@ -9,7 +9,7 @@ use crate::api::problem::Code;
 use crate::api::readers::Reader;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::Effect;
-use crate::domain::keys::{self, RotateWish};
+use crate::domain::keys::{self, RotateWish, RotationWish};
 
 pub(crate) const OPERATION: Operation = Operation::post(
     "/v1/organizations/{org}/service-accounts/{sa}/keys/{key}:rotate",
@@ -17,7 +17,10 @@ pub(crate) const OPERATION: Operation = Operation::post(
     Need::root("api_key.rotate", "api_key:rotate"),
     |admitted| Box::pin(run(admitted)),
 )
-.notes("The old secret may live on for a while.")
+.notes(
+    "The old secret may live on for a while; with `retire_after_quiet_hours` only until nobody \
+        has used it for so long.",
+)
 .reads(|body| read(body).err(), r#"{"retain_minutes": 60, "expires": "keep"}"#)
 .answers(Answer::narrowed("key", "Key").with_secret())
 .may_refuse(&[
@@ -33,13 +36,13 @@ pub(crate) const OF_USER: Operation =
 
 async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
-    let (retain_minutes, wish) = read(admitted.call.body().await?)?;
+    let wish = read(admitted.call.body().await?)?;
     let mut work = admitted.begin().await?;
     let (owner, mut row) = super::find(&mut work, &admitted.call).await?;
     keys::refuse_escalation(&mut work, &owner.id).await?;
     admitted.check_version(row.version, false)?;
     let before = super::shown(&work, &owner, &row)?;
-    let plain = keys::rotate(&mut work, &mut row, retain_minutes, wish).await?;
+    let plain = keys::rotate(&mut work, &mut row, wish).await?;
     let after = super::shown(&work, &owner, &row)?;
     let happening = super::happening("api_key.rotate", &row, Some(before), Some(after.clone()));
     let committed = work.commit(&row.org_id, happening).await?;
@@ -49,14 +52,17 @@ async fn run(mut admitted: Admitted) -> Reply {
         .await)
 }
 
-fn read(mut body: Fields) -> Result<(u64, RotateWish), Faults> {
+fn read(mut body: Fields) -> Result<RotationWish, Faults> {
     let retain = body.optional("retain_minutes", fields::integer(0..=525_600));
+    let quiet = body.optional("retire_after_quiet_hours", fields::integer(1..=8760));
     let expires = body.optional("expires", expiry());
     let complete = body.finish()?;
-    Ok((
-        retain.value(&complete).unwrap_or(0),
-        expires.value(&complete).unwrap_or(RotateWish::Default),
-    ))
+    let quiet = quiet.value(&complete);
+    Ok(RotationWish {
+        retain_minutes: retain.value(&complete).unwrap_or(0),
+        retire_after_quiet_hours: quiet.and_then(|hours| u32::try_from(hours).ok()),
+        expires: expires.value(&complete).unwrap_or(RotateWish::Default),
+    })
 }
 
 fn expiry() -> impl Reader<Value = RotateWish> {
