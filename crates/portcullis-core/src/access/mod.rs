@@ -8,6 +8,7 @@
 mod pattern;
 mod permission;
 mod resolve;
+mod rights;
 mod role;
 #[cfg(test)]
 mod vectors;
@@ -16,7 +17,8 @@ pub use pattern::{Pattern, PatternError, allows, covers_all, narrowed};
 pub(crate) use permission::is_word;
 pub use permission::{MANAGEMENT_TYPES, ManagementType, Permission, PermissionError, Word};
 pub use resolve::{
-    BoundRole, Inheritance, MAX_DEPTH, PointOf, Tree, UnknownInheritance, contributing, effective,
-    evaluate_points, points,
+    BoundRole, Inheritance, MAX_DEPTH, PointOf, Tree, UnknownInheritance, contributing, denials,
+    effective, evaluate_points, points,
 };
+pub use rights::Rights;
 pub use role::{BUILTIN_ROLES, BuiltinRole};

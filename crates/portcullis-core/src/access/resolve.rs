@@ -127,6 +127,12 @@ pub fn points<'a>(
     found
 }
 
+/// The points of denial of one subject: what any of its roles denies at any level is denied, so
+/// nothing overrides it and all levels add up, whatever the way of inheriting.
+pub fn denials<'a>(bindings: &[BoundRole<'a>], tree: &impl Tree) -> Vec<PointOf<'a>> {
+    points(Inheritance::Union, bindings, tree)
+}
+
 /// The sorted role ids that remain of the bindings per level, nearest level first.
 fn combine<'a>(inheritance: Inheritance, levels: &[Vec<BoundRole<'a>>]) -> Vec<&'a str> {
     let nearest = levels.iter().position(|level| !level.is_empty());

@@ -63,18 +63,40 @@ pub(super) struct Patterns {
 }
 
 impl Patterns {
-    /// Whether anything in the list covers the requirement. `role` finds a role's list; roles name
-    /// no roles.
+    /// Whether anything in the list covers the requirement. `role` finds a role; roles name no
+    /// roles, and one that is not known grants nothing.
     pub(super) fn cover<'p>(
         &self,
         need: &Requirement,
-        role: impl Fn(u32) -> Option<&'p Patterns>,
+        role: impl Fn(u32) -> Option<&'p Role>,
     ) -> bool {
-        self.own.iter().any(|pattern| pattern.covers(need))
-            || self.roles.iter().any(|&index| {
-                role(index).is_some_and(|role| role.own.iter().any(|own| own.covers(need)))
-            })
+        self.cover_alone(need)
+            || self
+                .roles
+                .iter()
+                .any(|&index| role(index).is_some_and(|role| role.permissions.cover_alone(need)))
     }
+
+    /// Whether anything in a list of denials covers the requirement. What a role denies that is
+    /// not known cannot be decided, so it denies everything.
+    fn deny<'p>(&self, need: &Requirement, role: impl Fn(u32) -> Option<&'p Role>) -> bool {
+        self.cover_alone(need)
+            || self
+                .roles
+                .iter()
+                .any(|&index| role(index).is_none_or(|role| role.deny.cover_alone(need)))
+    }
+
+    fn cover_alone(&self, need: &Requirement) -> bool {
+        self.own.iter().any(|pattern| pattern.covers(need))
+    }
+}
+
+/// What a role gives and, where points of denial name it, takes away.
+#[derive(Clone, Default)]
+pub(super) struct Role {
+    pub(super) permissions: Patterns,
+    pub(super) deny: Patterns,
 }
 
 /// What is granted at a node.
@@ -86,19 +108,47 @@ pub(super) struct Point {
     pub(super) below: Patterns,
 }
 
+/// Points of an account or of a set.
+#[derive(PartialEq, Eq, Hash, Default)]
+pub(super) struct Grants {
+    pub(super) points: Box<[Point]>,
+    /// Taken away last, whatever grants it.
+    pub(super) denials: Box<[Point]>,
+}
+
+impl Grants {
+    pub(super) fn grant<'p>(
+        &self,
+        need: &Requirement,
+        chain: &[u32],
+        role: impl Fn(u32) -> Option<&'p Role>,
+    ) -> bool {
+        decide(&self.points, chain).is_some_and(|list| list.cover(need, role))
+    }
+
+    pub(super) fn deny<'p>(
+        &self,
+        need: &Requirement,
+        chain: &[u32],
+        role: impl Fn(u32) -> Option<&'p Role>,
+    ) -> bool {
+        decide(&self.denials, chain).is_some_and(|list| list.deny(need, role))
+    }
+}
+
 /// An account's organization, its own points and the sets it names, shared by all accounts with
 /// the same.
 #[derive(PartialEq, Eq, Hash, Default)]
 pub(super) struct Access {
     /// Organization index.
     pub(super) org: u32,
-    pub(super) points: Box<[Point]>,
+    pub(super) own: Grants,
     /// Set indices.
     pub(super) sets: Box<[u32]>,
 }
 
 /// Decides over points: the first met on the way from the resource to the root.
-pub(super) fn decide<'p>(points: &'p [Point], chain: &[u32]) -> Option<&'p Patterns> {
+fn decide<'p>(points: &'p [Point], chain: &[u32]) -> Option<&'p Patterns> {
     chain.iter().enumerate().find_map(|(steps, node)| {
         let point = points.iter().find(|point| point.at == *node)?;
         Some(if steps == 0 { &point.here } else { &point.below })

@@ -29,7 +29,7 @@ use crate::key::{Digest, ID_LEN, KeyId, ParsedKey, PepperRing, Prefix, TAIL_LEN}
 use crate::time::WallMs;
 use crate::verdict::DenyReason;
 
-use grants::{Access, Patterns, Point, decide};
+use grants::{Access, Grants, Role};
 use keys::{KeyTable, Mixer, Slot, Standing};
 use slab::Slab;
 
@@ -134,8 +134,8 @@ pub struct Directory {
     nodes: Slab<Node>,
     /// `<org>:<kind>/<ref>` → node index.
     places: Places,
-    roles: Slab<Option<Arc<Patterns>>>,
-    sets: Slab<Option<Arc<[Point]>>>,
+    roles: Slab<Option<Arc<Role>>>,
+    sets: Slab<Option<Arc<Grants>>>,
     blocks: Arc<[Block]>,
 }
 
@@ -395,7 +395,7 @@ impl Directory {
         identity.and_then(|who| who.text.get(..who.id_len as usize)).unwrap_or_default()
     }
 
-    fn role(&self, index: u32) -> Option<&Patterns> {
+    fn role(&self, index: u32) -> Option<&Role> {
         self.roles.get(index)?.as_deref()
     }
 }
@@ -498,17 +498,15 @@ impl<'d> Principal<'d> {
         }
     }
 
+    /// What the account and its sets grant together, less what any of them denies.
     fn is_granted(&self, need: &Requirement, chain: &[u32]) -> bool {
         let directory = self.directory;
-        let access = self.access;
-        let grants = |points| {
-            decide(points, chain)
-                .is_some_and(|list| list.cover(need, |index| directory.role(index)))
-        };
-        grants(&access.points)
-            || access.sets.iter().any(|&index| {
-                directory.sets.get(index).and_then(Option::as_deref).is_some_and(grants)
-            })
+        let role = |index| directory.role(index);
+        let sets =
+            || self.access.sets.iter().filter_map(|&set| directory.sets.get(set)?.as_deref());
+        let parts = || std::iter::once(&self.access.own).chain(sets());
+        parts().any(|grants| grants.grant(need, chain, role))
+            && !parts().any(|grants| grants.deny(need, chain, role))
     }
 
     fn restrict(&self) -> Option<&'d extra::Restrict> {

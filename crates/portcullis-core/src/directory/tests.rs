@@ -397,6 +397,71 @@ fn roles_and_sets_change_in_one_record_for_all_who_name_them() {
 }
 
 #[test]
+fn a_denial_anywhere_wins_over_every_grant() {
+    let mut world = World::new();
+    let (c1, c2) = (Place::At("cluster/c1", Unknown::Deny), Place::At("cluster/c2", Unknown::Deny));
+    let (read, write) = ("cluster:read", "cluster:write");
+    let everywhere = json!([{"at": "org", "self": ["@viewer"], "below": ["@viewer"]}]);
+    let refused = Err(DenyReason::MissingPermission);
+    world.put(Kind::Role, "limits", json!({"permissions": ["*:write"], "deny": [], "crit": []}));
+    let here = json!([{"at": "cluster/c1", "self": ["@limits"], "below": ["@limits"]}]);
+    let mut record = account_record(&everywhere);
+    record["sets"] = json!(["team"]);
+    record["crit"] = json!(["denials"]);
+    world.put(Kind::Account, "sa1", record.clone());
+    let set = json!({"org": "o1", "points": here, "denials": here, "crit": ["denials"]});
+    world.put(Kind::Set, "team", set);
+    assert_eq!(
+        (world.may(&key(1, 1), read, c1), world.may(&key(1, 1), write, c1)),
+        (Ok(()), Ok(()))
+    );
+    // One record of the role, and the denial reaches whoever has it, by any way.
+    let role = json!({"permissions": ["*:write"], "deny": ["*:read"], "crit": ["deny"]});
+    world.put(Kind::Role, "limits", role);
+    assert_eq!(
+        (world.may(&key(1, 1), read, c1), world.may(&key(1, 1), write, c1)),
+        (refused, Ok(()))
+    );
+    assert_eq!(world.may(&key(1, 1), read, c2), Ok(()));
+    world.reload();
+    assert_eq!(world.may(&key(1, 1), read, c1), refused);
+    // A denial of its own, without a role.
+    record["denials"] = json!([{"at": "org", "self": [], "below": ["cluster:*"]}]);
+    world.put(Kind::Account, "sa1", record);
+    assert_eq!(world.may(&key(1, 1), write, c1), refused);
+    assert_eq!(world.may(&key(1, 1), read, Place::Root), Ok(()));
+}
+
+#[test]
+fn a_denial_by_an_unknown_role_denies_everything() {
+    let mut world = World::new();
+    let mut record = account_record(&json!([{"at": "org", "self": ["**"], "below": ["**"]}]));
+    record["denials"] = json!([{"at": "org", "self": ["@nobody"], "below": []}]);
+    record["crit"] = json!(["denials"]);
+    world.put(Kind::Account, "sa1", record);
+    let refused = Err(DenyReason::MissingPermission);
+    assert_eq!(world.may(&key(1, 1), "cluster:read", Place::Root), refused);
+    let c1 = Place::At("cluster/c1", Unknown::Deny);
+    assert_eq!(world.may(&key(1, 1), "cluster:read", c1), Ok(()));
+}
+
+#[test]
+fn a_record_with_a_denial_that_cannot_be_read_is_refused() {
+    let mut world = World::new();
+    let mut record = account_record(&json!([{"at": "org", "self": ["**"], "below": ["**"]}]));
+    record["denials"] = json!([{"at": "org", "self": ["@nobody"], "below": ["Cluster"]}]);
+    record["crit"] = json!(["denials", "exceptions"]);
+    let outcome = world.put(Kind::Account, "sa1", record.clone());
+    assert!(outcome.refused[0].why.contains("exceptions"), "{outcome:?}");
+    record["crit"] = json!(["denials"]);
+    let outcome = world.put(Kind::Account, "sa1", record);
+    assert!(outcome.refused[0].why.starts_with("denials:"), "{outcome:?}");
+    let role = json!({"permissions": [], "deny": ["@viewer"], "crit": ["deny"]});
+    let outcome = world.put(Kind::Role, "viewer", role);
+    assert_eq!(outcome.refused[0].why, "deny: a role names no other role");
+}
+
+#[test]
 fn a_restriction_narrows_by_permission_resource_and_method() {
     let mut world = World::new();
     let mut with = |restrict: Value, permission: &str, place: Place<'_>| {

@@ -67,11 +67,17 @@ pub struct ResourceRecord {
     pub crit: Vec<String>,
 }
 
-/// A role's permissions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A role's permissions, and what it takes away where points of denial name it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleRecord {
     /// Permission patterns.
     pub permissions: Vec<String>,
+    /// Permission patterns. Always listed in `crit`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<String>,
+    /// Members a reader must understand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crit: Vec<String>,
 }
 
 /// What is granted at a place: the first point met on the way from the resource to the root
@@ -94,6 +100,12 @@ pub struct SetRecord {
     pub org: String,
     /// The points.
     pub points: Vec<PointRecord>,
+    /// Points of denial. Always listed in `crit`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denials: Vec<PointRecord>,
+    /// Members a reader must understand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crit: Vec<String>,
 }
 
 /// An account that owns keys.
@@ -112,6 +124,13 @@ pub struct AccountRecord {
     /// Ids of shared sets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sets: Vec<String>,
+    /// Points of denial of its own: permission patterns, or `@role` for what the role denies, that
+    /// are taken away whatever grants them. Listed in `crit`, also where only a set has any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denials: Vec<PointRecord>,
+    /// Members a reader must understand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crit: Vec<String>,
 }
 
 /// How a digest was made.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::directory::extra::KeyExtra;
-use crate::directory::grants::{Access, Patterns, Point, number};
+use crate::directory::grants::{Access, Grants, Point, Role, number};
 use crate::directory::keys::{Entry, MAX_PEPPER, Standing};
 use crate::directory::{Account, Block, Blocked, Directory, Identity, Node, Org, Presence};
 use crate::feed::{
@@ -28,8 +28,8 @@ pub(super) enum Prepared {
     Opaque,
     Org(u32, Org),
     Resource(u32, Node),
-    Role(u32, Patterns),
-    Set(u32, Arc<[Point]>),
+    Role(u32, Role),
+    Set(u32, Grants),
 }
 
 impl Ledger {
@@ -44,18 +44,14 @@ impl Ledger {
             Kind::Block => self.prepare_block(id, record),
             Kind::Org => self.prepare_org(id, record),
             Kind::Resource => self.prepare_resource(id, record),
-            Kind::Role => {
-                let record: RoleRecord = read(record, &[])?;
-                if record.permissions.iter().any(|permission| permission.starts_with('@')) {
-                    return Err(RecordFault::at("permissions", "a role names no other role"));
-                }
-                let patterns = self.symbols.patterns("permissions", &record.permissions)?;
-                Ok(Prepared::Role(self.symbols.role(id), patterns))
-            }
+            Kind::Role => self.prepare_role(id, record),
             Kind::Set => {
-                let record: SetRecord = read(record, &[])?;
-                let points = self.points(&record.org, "points", &record.points)?;
-                Ok(Prepared::Set(number(&mut self.sets, id), points.into()))
+                let record: SetRecord = read(record, &["denials"])?;
+                let grants = Grants {
+                    points: self.points(&record.org, "points", &record.points)?.into(),
+                    denials: self.points(&record.org, "denials", &record.denials)?.into(),
+                };
+                Ok(Prepared::Set(number(&mut self.sets, id), grants))
             }
             Kind::Key | Kind::Plan | Kind::Quota | Kind::Signer => Ok(Prepared::Opaque),
         }
@@ -100,12 +96,30 @@ impl Ledger {
         Ok(Prepared::Resource(index, node))
     }
 
+    fn prepare_role(&mut self, id: &str, record: &Value) -> Result<Prepared, RecordFault> {
+        let record: RoleRecord = read(record, &["deny"])?;
+        let mut patterns = |member: &str, list: &[String]| {
+            if list.iter().any(|permission| permission.starts_with('@')) {
+                return Err(RecordFault::at(member, "a role names no other role"));
+            }
+            self.symbols.patterns(member, list)
+        };
+        let role = Role {
+            permissions: patterns("permissions", &record.permissions)?,
+            deny: patterns("deny", &record.deny)?,
+        };
+        Ok(Prepared::Role(self.symbols.role(id), role))
+    }
+
     fn prepare_account(&mut self, id: &str, record: &Value) -> Result<Prepared, RecordFault> {
-        let record: AccountRecord = read(record, &[])?;
-        let points = self.points(&record.org, "grants", &record.grants)?;
+        let record: AccountRecord = read(record, &["denials"])?;
+        let own = Grants {
+            points: self.points(&record.org, "grants", &record.grants)?.into(),
+            denials: self.points(&record.org, "denials", &record.denials)?.into(),
+        };
         let sets = record.sets.iter().map(|set| number(&mut self.sets, set)).collect();
         let org = self.org_index(&record.org);
-        let (number, fresh) = self.symbols.access(Access { org, points: points.into(), sets });
+        let (number, fresh) = self.symbols.access(Access { org, own, sets });
         if number > Account::MAX_ACCESS {
             return Err(RecordFault::at("grants", "too many different grants for one gateway"));
         }
@@ -243,10 +257,8 @@ impl Directory {
                 *self.orgs.entry(index) = org;
             }
             Prepared::Resource(index, node) => *self.nodes.entry(index) = node,
-            Prepared::Role(index, patterns) => {
-                *self.roles.entry(index) = Some(Arc::new(patterns));
-            }
-            Prepared::Set(index, points) => *self.sets.entry(index) = Some(points),
+            Prepared::Role(index, role) => *self.roles.entry(index) = Some(Arc::new(role)),
+            Prepared::Set(index, grants) => *self.sets.entry(index) = Some(Arc::new(grants)),
         }
     }
 
