@@ -48,7 +48,7 @@ pub enum BootstrapError {
     Store(String),
 }
 
-/// A release that changed a built-in role tells gateways so at its first start.
+/// A release that changed built-in roles, or brought groups, tells gateways so at its first start.
 async fn follow_release(app: &App, unit: Unit) -> Result<(), BootstrapError> {
     if !unit.has_changes() {
         return Ok(());
@@ -56,8 +56,8 @@ async fn follow_release(app: &App, unit: Unit) -> Result<(), BootstrapError> {
     let event = Event {
         org_id: INSTALLATION.to_owned(),
         actor: Actor::installation(),
-        action: "role.update".to_owned(),
-        target: Target { kind: "role", id: String::new(), name: "built-in roles".to_owned() },
+        action: "installation.update".to_owned(),
+        target: Target { kind: "installation", id: String::new(), name: String::new() },
         resource_id: None,
         outcome: Outcome::Ok,
         origin: Origin::default(),
@@ -83,6 +83,7 @@ pub(crate) async fn run(
     let mut unit = Unit::begin(&app.store, app.ledger.clone(), now).await?;
     records::publish_roles(&mut unit).await?;
     if feed::find_head(unit.conn()).await?.position.seq > 0 {
+        organizations::furnish_old(app, &mut unit).await.map_err(|it| problem_text(&it))?;
         follow_release(app, unit).await?;
         return Ok(Started::Existing);
     }

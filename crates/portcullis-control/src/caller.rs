@@ -150,7 +150,7 @@ pub(crate) async fn verify(
     if org.state != OrganizationRow::ACTIVE {
         return refused("org_suspended");
     }
-    let mut access = Access::of_subject(conn, &key.owner_id, &org.policy)
+    let mut access = Access::of_principal(conn, owner.kind, &key.owner_id, &org.policy)
         .await?
         .narrowed(restriction_of(&key)?.unwrap_or_default());
     access.locate(conn, &org.id, &org.root_resource_id).await?;

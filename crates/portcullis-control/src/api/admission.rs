@@ -166,7 +166,9 @@ impl Identified {
             (None, Caller::Operator { .. }) => INSTALLATION.to_owned(),
         };
         let kind = need.action.split('.').next().unwrap_or_default();
-        let names = ["key", "sa", "user", "resource", "binding", "gateway", "org"];
+        let names = [
+            "key", "sa", "user", "resource", "binding", "role", "group", "policy", "gateway", "org",
+        ];
         let id = names.iter().map(|name| self.call.param(name)).find(|id| !id.is_empty());
         let _ = self.call.framed.denial.set(Denial {
             org_id,

@@ -64,6 +64,7 @@ codes! {
     PreconditionRequired = "precondition_required", 428, "If-Match is required";
     PrivilegeEscalation = "privilege_escalation", 403, "Nobody grants more than they have";
     ResourceNotEmpty = "resource_not_empty", 409, "The resource has children";
+    RoleInUse = "role_in_use", 409, "The role is in use";
     RoleLimitReached = "role_limit_reached", 409, "No further role is allowed here";
     ServiceAccountInactive = "service_account_inactive", 409, "The service account is not active";
     StateTerminal = "state_terminal", 409, "The state is final";

@@ -23,7 +23,11 @@ pub(crate) const OBJECTS: &[(&str, Schema)] = &[
     ("Gateways", || {
         closed(&[("items", list(reference("Gateway"))), ("next_cursor", json!({"type": "null"}))])
     }),
+    ("Group", group),
+    ("GroupName", group_name),
+    ("GroupNames", || list(reference("GroupName"))),
     ("Key", key),
+    ("Membership", membership),
     ("Organization", organization),
     ("OrgPolicy", org_policy),
     ("OrgUsage", org_usage),
@@ -33,6 +37,8 @@ pub(crate) const OBJECTS: &[(&str, Schema)] = &[
     ("Resource", resource),
     ("Role", role),
     ("RoleBinding", role_binding),
+    ("RoleBindings", || list(reference("RoleBinding"))),
+    ("SecurityPolicy", security_policy),
     ("ServiceAccount", service_account),
     ("Spread", spread),
     ("Usage", usage),
@@ -125,6 +131,7 @@ fn organization() -> Value {
         ("profile", text()),
         ("policy", reference("Policy")),
         ("root_resource_id", text()),
+        ("owner_group_id", text()),
         ("state", words(&["active", "suspended"])),
         ("created_at", instant()),
         ("updated_at", instant()),
@@ -278,7 +285,62 @@ fn role() -> Value {
         ("binding_kinds", texts()),
         ("built_in", truth()),
         ("deprecated", truth()),
+        ("created_by?", reference("Author")),
+        ("created_at?", instant()),
+        ("updated_at?", instant()),
         ("version", number()),
+    ])
+}
+
+fn group() -> Value {
+    closed(&[
+        ("id", text()),
+        ("org_id", text()),
+        ("name", text()),
+        ("kind", words(&["custom", "default", "owner"])),
+        ("description", nullable_text()),
+        ("member_count", number()),
+        ("created_by", reference("Author")),
+        ("created_at", instant()),
+        ("updated_at", instant()),
+        ("version", number()),
+    ])
+}
+
+fn group_name() -> Value {
+    let kind = words(&["custom", "default", "owner"]);
+    closed(&[("id", text()), ("name", text()), ("kind", kind)])
+}
+
+fn membership() -> Value {
+    let kind = words(&["service_account", "user"]);
+    closed(&[
+        ("id", text()),
+        ("group_id", text()),
+        ("principal", closed(&[("kind", kind), ("id", text())])),
+        ("created_by", reference("Author")),
+        ("created_at", instant()),
+    ])
+}
+
+/// A list leaves the bindings out.
+fn security_policy() -> Value {
+    closed(&[
+        ("id", text()),
+        ("org_id", text()),
+        ("name", text()),
+        ("kind", words(&["custom", "default"])),
+        ("enabled", truth()),
+        ("group_count", number()),
+        ("user_count", number()),
+        ("service_account_count", number()),
+        ("role_count", number()),
+        ("created_by", reference("Author")),
+        ("created_at", instant()),
+        ("updated_by", reference("Author")),
+        ("updated_at", instant()),
+        ("version", number()),
+        ("bindings?", list(reference("RoleBinding"))),
     ])
 }
 
@@ -307,7 +369,10 @@ fn access_row() -> Value {
     let source = closed(&[
         ("source", words(&["direct", "group", "inherited"])),
         ("from_resource_id", text()),
+        ("group_id", nullable_text()),
         ("role_id", text()),
+        ("policy_id", nullable_text()),
+        ("binding_id", text()),
     ]);
     closed(&[
         ("resource", closed(&[("id", text()), ("kind", text()), ("name", text())])),
@@ -316,6 +381,7 @@ fn access_row() -> Value {
         ("group_id", nullable_text()),
         ("role_ids", texts()),
         ("permissions", texts()),
+        ("denied", texts()),
         ("editable", truth()),
         ("sources", list(source)),
     ])
@@ -405,6 +471,7 @@ fn explanation() -> Value {
         ("via", words(&["direct", "group", "inherited"])),
         ("policy_id", nullable_text()),
         ("sticky", truth()),
+        ("denies", texts()),
         ("applied", truth()),
         ("excluded", nullable_text()),
     ]);
@@ -412,6 +479,7 @@ fn explanation() -> Value {
         ("seq", number()),
         ("allowed?", truth()),
         ("permissions", texts()),
+        ("denied", texts()),
         ("contributions", list(contribution)),
     ])
 }

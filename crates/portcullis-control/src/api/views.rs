@@ -9,12 +9,16 @@ use super::problem::Problem;
 use crate::domain::Author;
 use crate::instant::{Stamp, wall};
 use crate::publisher::GatewayStatus;
+use crate::resolve::texts;
 use crate::store::accounts::AccountRow;
 use crate::store::audit::AuditRow;
 use crate::store::bindings::BindingRow;
+use crate::store::groups::{GroupRow, MembershipRow};
 use crate::store::keys::KeyRow;
 use crate::store::organizations::OrganizationRow;
 use crate::store::resources::ResourceRow;
+use crate::store::roles::RoleRow;
+use crate::store::security_policies::{PolicyCounts, SecurityPolicyRow};
 use crate::store::users::UserRow;
 
 /// Milliseconds of an hour.
@@ -29,6 +33,7 @@ pub(crate) fn organization(row: &OrganizationRow) -> Value {
         "profile": row.profile,
         "policy": row.policy,
         "root_resource_id": row.root_resource_id,
+        "owner_group_id": row.owner_group_id,
         "state": row.state,
         "created_at": Stamp::of_column(row.created_ms),
         "updated_at": Stamp::of_column(row.updated_ms),
@@ -189,7 +194,7 @@ pub(crate) fn key(row: &KeyRow, context: KeyContext<'_>) -> Result<Value, Proble
     }))
 }
 
-pub(crate) fn role(role: &BuiltinRole) -> Value {
+pub(crate) fn built_in_role(role: &BuiltinRole) -> Value {
     json!({
         "id": role.id,
         "org_id": null,
@@ -208,6 +213,82 @@ pub(crate) fn role(role: &BuiltinRole) -> Value {
     })
 }
 
+pub(crate) fn role(row: &RoleRow) -> Value {
+    json!({
+        "id": row.id,
+        "org_id": row.org_id,
+        "name": row.name,
+        "description": row.description,
+        "base_role_id": row.base_role_id,
+        "permissions": texts(&row.permissions),
+        "deny": texts(&row.deny),
+        "level": row.level,
+        "sticky": row.sticky,
+        "sa_assignable": row.sa_assignable,
+        "binding_kinds": texts(&row.binding_kinds),
+        "built_in": false,
+        "deprecated": false,
+        "created_by": Author::of_column(&row.created_by),
+        "created_at": Stamp::of_column(row.created_ms),
+        "updated_at": Stamp::of_column(row.updated_ms),
+        "version": row.version,
+    })
+}
+
+pub(crate) fn group(row: &GroupRow, member_count: i64) -> Value {
+    json!({
+        "id": row.id,
+        "org_id": row.org_id,
+        "name": row.name,
+        "kind": row.kind,
+        "description": row.description,
+        "member_count": member_count,
+        "created_by": Author::of_column(&row.created_by),
+        "created_at": Stamp::of_column(row.created_ms),
+        "updated_at": Stamp::of_column(row.updated_ms),
+        "version": row.version,
+    })
+}
+
+pub(crate) fn membership(row: &MembershipRow) -> Value {
+    json!({
+        "id": row.id,
+        "group_id": row.group_id,
+        "principal": {"kind": row.principal_kind, "id": row.principal_id},
+        "created_by": Author::of_column(&row.created_by),
+        "created_at": Stamp::of_column(row.created_ms),
+    })
+}
+
+/// A policy with how much it concerns; its bindings only where one policy is shown.
+pub(crate) fn security_policy(
+    row: &SecurityPolicyRow,
+    counts: &PolicyCounts,
+    bindings: Option<&[BindingRow]>,
+) -> Value {
+    let mut shown = json!({
+        "id": row.id,
+        "org_id": row.org_id,
+        "name": row.name,
+        "kind": row.kind,
+        "enabled": row.enabled,
+        "group_count": counts.groups,
+        "user_count": counts.users,
+        "service_account_count": counts.accounts,
+        "role_count": counts.roles,
+        "created_by": Author::of_column(&row.created_by),
+        "created_at": Stamp::of_column(row.created_ms),
+        "updated_by": Author::of_column(&row.updated_by),
+        "updated_at": Stamp::of_column(row.updated_ms),
+        "version": row.version,
+    });
+    if let (Some(bindings), Value::Object(members)) = (bindings, &mut shown) {
+        let bindings = bindings.iter().map(binding).collect();
+        members.insert("bindings".to_owned(), Value::Array(bindings));
+    }
+    shown
+}
+
 pub(crate) fn binding(row: &BindingRow) -> Value {
     json!({
         "id": row.id,
@@ -216,7 +297,7 @@ pub(crate) fn binding(row: &BindingRow) -> Value {
         "subject": {"kind": row.subject_kind, "id": row.subject_id},
         "resource_id": row.resource_id,
         "propagate": row.propagate,
-        "policy_id": null,
+        "policy_id": row.policy_id,
         "managed_by": row.managed_by,
         "created_by": Author::of_column(&row.created_by),
         "created_at": Stamp::of_column(row.created_ms),

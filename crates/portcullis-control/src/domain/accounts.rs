@@ -6,9 +6,11 @@ use portcullis_core::feed::Kind;
 use portcullis_core::key::PlainKey;
 use serde_json::Value;
 
-use super::bindings::{Change, NewBinding, Subject};
+use super::bindings::{Change, NewBinding};
+use super::groups::set_groups;
 use super::keys::{self, KeyOwner};
 use super::secrets::NewKey;
+use super::stakes::Subject;
 use super::{Code, Problem, new_id, records};
 use crate::api::problem::FieldCode;
 use crate::api::work::Work;
@@ -16,6 +18,7 @@ use crate::instant::column;
 use crate::policy::{AccountOp, KeysOfInactive, OrgPolicy, UsernameFrom};
 use crate::store::accounts::{self, AccountRow};
 use crate::store::bindings::{self, BindingRow};
+use crate::store::groups;
 use crate::store::keys as key_rows;
 use crate::store::keys::KeyRow;
 
@@ -30,6 +33,7 @@ pub(crate) struct NewAccount {
     pub(crate) managed_by: &'static str,
     /// With the name of their fields in the body.
     pub(crate) bindings: Vec<(String, NewBinding)>,
+    pub(crate) group_ids: Vec<String>,
     pub(crate) key: Option<NewKey>,
 }
 
@@ -41,7 +45,7 @@ pub(crate) struct CreatedAccount {
     pub(crate) warnings: Vec<Value>,
 }
 
-/// Creates an account with its bindings and first key: all or nothing.
+/// Creates an account with its bindings, groups and first key: all or nothing.
 pub(crate) async fn create(work: &mut Work, wanted: NewAccount) -> Result<CreatedAccount, Problem> {
     let org = work.org()?.clone();
     let NewAccount { username, display_name, description, owning_team, .. } = &wanted;
@@ -77,13 +81,15 @@ pub(crate) async fn create(work: &mut Work, wanted: NewAccount) -> Result<Create
         version: 1,
     };
     accounts::insert(work.unit.conn(), &row).await?;
-    let mut change = Change::begin(work, Subject::account(&row.id)).await?;
+    let subject = Subject::account(&row.id);
+    let mut change = Change::begin(work, subject.clone()).await?;
     let mut bound = Vec::with_capacity(wanted.bindings.len());
     for (field, binding) in &wanted.bindings {
-        bound.push(change.add(work, binding, field).await?);
+        bound.push(change.add(work, &subject, binding, field).await?);
     }
     let warnings = std::mem::take(&mut change.warnings);
     change.finish(work).await?;
+    set_groups(work, &subject, &wanted.group_ids).await?;
     let key = match wanted.key {
         Some(key) => {
             let owner = KeyOwner::account(&row)?;
@@ -102,9 +108,10 @@ pub(crate) struct AccountPatch {
     pub(crate) owning_team: Option<Option<String>>,
     pub(crate) avatar_url: Option<Option<String>>,
     pub(crate) external_refs: Option<Vec<Value>>,
+    pub(crate) group_ids: Option<Vec<String>>,
 }
 
-/// Changes an account's labels.
+/// Changes an account's labels and which groups it is in.
 pub(crate) async fn patch(
     work: &mut Work,
     row: &mut AccountRow,
@@ -118,6 +125,7 @@ pub(crate) async fn patch(
         owning_team,
         avatar_url,
         external_refs,
+        group_ids,
     } = change;
     if let Some(username) = username {
         refuse_taken_username(work, &username, Some(&row.id)).await?;
@@ -140,6 +148,9 @@ pub(crate) async fn patch(
         row.external_refs = Value::Array(external_refs).to_string();
     }
     accounts::update(work.unit.conn(), row, work.now).await?;
+    if let Some(group_ids) = group_ids {
+        set_groups(work, &Subject::account(&row.id), &group_ids).await?;
+    }
     let policy = work.org()?.policy.clone();
     records::publish_account(&mut work.unit, row, &policy).await?;
     Ok(())
@@ -204,6 +215,7 @@ pub(crate) async fn delete(work: &mut Work, row: &mut AccountRow) -> Result<(), 
     work.unit.revoke(Kind::Account, &row.id, None).await?;
     end_keys(work, &row.id, KeyState::Deleted).await?;
     bindings::erase_of_subject(work.unit.conn(), &row.id).await?;
+    groups::erase_of_principal(work.unit.conn(), &row.id).await?;
     Ok(())
 }
 

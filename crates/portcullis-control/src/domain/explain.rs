@@ -1,7 +1,7 @@
 //! Why something is allowed or refused: the same resolution as everywhere, with its steps. It only
 //! reads.
 
-use portcullis_core::access::{Permission, contributing};
+use portcullis_core::access::{Permission, Rights, allows};
 use portcullis_core::account::{AccountState, Expiry, KeyState};
 use portcullis_core::key::{ParsedKey, PepperRing};
 use portcullis_core::time::WallMs;
@@ -11,14 +11,15 @@ use sqlx::SqliteConnection;
 use super::Problem;
 use crate::caller::{self, SecretMatch};
 use crate::instant::{Stamp, wall};
-use crate::resolve::{Access, Restriction, bound_role, is_forbidden};
-use crate::store::bindings::{self, BindingRow};
+use crate::resolve::{Access, Contribution, Excluded, Grounds, Holder, Restriction};
 use crate::store::keys::KeyRow;
 use crate::store::organizations::OrganizationRow;
 
 /// What an explanation is about.
 pub(crate) struct Question<'a> {
     pub(crate) org: &'a OrganizationRow,
+    /// Kind and id of the principal.
+    pub(crate) kind: &'a str,
     pub(crate) subject_id: &'a str,
     /// Whether owner and key, as far as asked about, are in force.
     pub(crate) in_force: bool,
@@ -32,58 +33,70 @@ pub(crate) async fn explain(
     conn: &mut SqliteConnection,
     question: Question<'_>,
 ) -> Result<Value, Problem> {
-    let Question { org, subject_id, in_force, restriction, resource_id, permission } = question;
-    let mut access = Access::of_subject(conn, subject_id, &org.policy).await?;
+    let Question { org, kind, subject_id, in_force, restriction, resource_id, permission } =
+        question;
+    let grounds = Grounds::of(conn, Holder::of_kind(kind), subject_id).await?;
+    let mut access = grounds.whole(&org.policy);
     access.locate(conn, &org.id, resource_id).await?;
     let access = access.narrowed(restriction.unwrap_or_default());
-    let permissions = if in_force { access.permission_texts(resource_id) } else { Vec::new() };
-    let allowed = permission.map(|needed| in_force && access.permits(needed, resource_id));
-
-    let path: Vec<&str> = access.paths.up(resource_id).collect();
-    let distance = |row: &BindingRow| path.iter().position(|up| *up == row.resource_id);
-    let mut all = bindings::list_of_subject(conn, subject_id).await?;
-    all.retain(|row| distance(row).is_some());
-    all.sort_by_key(distance);
-    let counted: Vec<_> =
-        all.iter().filter(|row| !is_forbidden(row, &org.policy)).filter_map(bound_role).collect();
-    let chosen = contributing(org.policy.inheritance, &counted, &access.paths, resource_id);
-    let excluded = |row: &BindingRow| -> Option<&'static str> {
-        let direct = row.resource_id == resource_id;
-        let bound = bound_role(row)?;
-        if is_forbidden(row, &org.policy) {
-            Some("forbidden")
-        } else if !direct && !bound.propagate {
-            Some("not_propagated")
-        } else if !chosen.contains(&bound) {
-            Some("overridden")
-        } else if access.restricts(&row.role_id, resource_id) {
-            Some("restricted")
-        } else {
-            None
-        }
-    };
-    let contributions: Vec<Value> = all
+    let shown = |texts: Vec<String>| if in_force { texts } else { Vec::new() };
+    let found = grounds.contributions(&org.policy, &access.paths, resource_id);
+    let contributions: Vec<Value> = found
         .iter()
-        .map(|row| {
-            let excluded = excluded(row);
+        .map(|one| {
+            let excluded = one.excluded.or_else(|| cut_away(one, &access, resource_id, permission));
+            let denies: Vec<String> = match &one.role {
+                Some(role) if org.policy.deny_enabled => {
+                    role.deny.iter().map(ToString::to_string).collect()
+                }
+                Some(_) | None => Vec::new(),
+            };
             json!({
-                "binding_id": row.id,
-                "subject": {"kind": row.subject_kind, "id": row.subject_id},
-                "role_id": row.role_id,
-                "resource_id": row.resource_id,
-                "via": if row.resource_id == resource_id { "direct" } else { "inherited" },
-                "policy_id": null,
-                "sticky": bound_role(row).is_some_and(|bound| bound.sticky),
+                "binding_id": one.row.id,
+                "subject": {"kind": one.row.subject_kind, "id": one.row.subject_id},
+                "role_id": one.row.role_id,
+                "resource_id": one.row.resource_id,
+                "via": one.via.as_str(),
+                "policy_id": one.row.policy_id,
+                "sticky": one.role.as_ref().is_some_and(|role| role.sticky),
+                "denies": denies,
                 "applied": excluded.is_none(),
-                "excluded": excluded,
+                "excluded": excluded.map(Excluded::as_str),
             })
         })
         .collect();
-    let mut body = json!({"permissions": permissions, "contributions": contributions});
+    let mut body = json!({
+        "permissions": shown(access.permission_texts(resource_id)),
+        "denied": shown(access.denied_texts(resource_id)),
+        "contributions": contributions,
+    });
+    let allowed = permission.map(|needed| in_force && access.permits(needed, resource_id));
     if let (Some(allowed), Value::Object(members)) = (allowed, &mut body) {
         members.insert("allowed".to_owned(), json!(allowed));
     }
     Ok(body)
+}
+
+/// Whether denials or the key's restriction leave nothing of what a binding gives: of the
+/// permission asked about, if it gives that one, else of all that it gives.
+fn cut_away(
+    one: &Contribution<'_>,
+    access: &Access,
+    resource_id: &str,
+    permission: Option<&Permission>,
+) -> Option<Excluded> {
+    let role = one.role.as_ref()?;
+    let denied = access.rights_at(resource_id).denied;
+    let alone = Rights { granted: role.permissions.clone(), denied };
+    let gone = match permission {
+        Some(needed) if allows(&role.permissions, needed) => !alone.allow(needed),
+        Some(_) | None => alone.left().is_empty() && !role.permissions.is_empty(),
+    };
+    if gone {
+        Some(Excluded::Denied)
+    } else {
+        access.restricts(role, resource_id).then_some(Excluded::Restricted)
+    }
 }
 
 /// A key that is said not to work.

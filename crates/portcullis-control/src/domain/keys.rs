@@ -61,7 +61,7 @@ pub(crate) async fn create(
     let expiry = settle_expiry(&org.policy, wanted.expiry, work.now)
         .map_err(|(code, detail)| Problem::field(&format!("{field}expires_at"), code, detail))?;
     check_restriction(work, wanted.restriction.as_ref(), field).await?;
-    refuse_escalation(work, &owner.id).await?;
+    refuse_escalation(work, owner.kind, &owner.id).await?;
     match owner.state {
         AccountState::Active => {}
         AccountState::Deleted => return Err(Problem::not_found()),
@@ -188,7 +188,8 @@ pub(crate) async fn patch(
     if let Some(wanted) = &restriction {
         check_restriction(work, wanted.as_ref(), "").await?;
         // Less restriction is more access, so it is for those who could have granted it.
-        refuse_escalation(work, &row.owner_id).await?;
+        let (kind, id) = (row.owner_kind.clone(), row.owner_id.clone());
+        refuse_escalation(work, &kind, &id).await?;
     }
     row.state()?.editable()?;
     if let Some(name) = name {
@@ -279,9 +280,13 @@ fn offered(policy: &OrgPolicy, op: KeyOp) -> Result<(), Problem> {
 }
 
 /// Whoever sees a key's value can do all that its account can, so they must be able to already.
-pub(crate) async fn refuse_escalation(work: &mut Work, owner_id: &str) -> Result<(), Problem> {
+pub(crate) async fn refuse_escalation(
+    work: &mut Work,
+    owner_kind: &str,
+    owner_id: &str,
+) -> Result<(), Problem> {
     let policy = work.org()?.policy.clone();
-    let theirs = Access::of_subject(work.unit.conn(), owner_id, &policy).await?;
+    let theirs = Access::of_principal(work.unit.conn(), owner_kind, owner_id, &policy).await?;
     if work.member()?.access.contains(&theirs) {
         return Ok(());
     }

@@ -7,13 +7,17 @@
 pub(crate) mod accounts;
 pub(crate) mod bindings;
 pub(crate) mod explain;
+pub(crate) mod groups;
 pub(crate) mod keys;
 pub(crate) mod organizations;
 pub(crate) mod policy;
 pub(crate) mod records;
 pub(crate) mod resources;
 pub(crate) mod retirement;
+pub(crate) mod roles;
 pub(crate) mod secrets;
+pub(crate) mod security_policies;
+pub(crate) mod stakes;
 pub(crate) mod usage;
 pub(crate) mod users;
 

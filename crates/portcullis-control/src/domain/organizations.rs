@@ -4,14 +4,17 @@ use portcullis_core::account::{Expiry, KeyName, Username};
 use portcullis_core::key::PlainKey;
 
 use super::secrets::{ExpiryWish, NewKey, Owner, mint_row};
+use super::stakes::{OWNER, Subject};
 use super::{Author, Problem, new_id, records};
 use crate::api::App;
 use crate::instant::column;
 use crate::policy::{OrgPolicy, Profile};
 use crate::store::bindings::{self, BindingRow};
+use crate::store::groups::{self, GroupRow};
 use crate::store::keys::KeyRow;
 use crate::store::organizations::{self, OrganizationRow};
 use crate::store::resources::{self, ResourceRow};
+use crate::store::security_policies::{self, SecurityPolicyRow};
 use crate::store::users::{self, UserRow};
 use crate::store::{Unit, keys};
 
@@ -33,7 +36,7 @@ pub(crate) struct CreatedOrganization {
     pub(crate) plain: PlainKey,
 }
 
-/// Creates an organization: root resource, owner, the owner's binding and key.
+/// Creates an organization: root resource, groups, owner, the owner's binding and key.
 pub(crate) async fn create(
     app: &App,
     unit: &mut Unit,
@@ -52,6 +55,7 @@ pub(crate) async fn create(
         allows_accounts: true,
         state: OrganizationRow::ACTIVE.to_owned(),
         root_resource_id: id()?,
+        owner_group_id: id()?,
         created_ms: stamp,
         updated_ms: stamp,
         version: 1,
@@ -84,11 +88,12 @@ pub(crate) async fn create(
     let binding = BindingRow {
         id: id()?,
         org_id: org.id.clone(),
-        role_id: "owner".to_owned(),
+        role_id: OWNER.to_owned(),
         subject_kind: "user".to_owned(),
         subject_id: owner.id.clone(),
         resource_id: root.id.clone(),
         propagate: true,
+        policy_id: None,
         managed_by: "api".to_owned(),
         created_by: author.to_column(),
         created_ms: stamp,
@@ -111,9 +116,83 @@ pub(crate) async fn create(
     bindings::insert(unit.conn(), &binding).await?;
     keys::insert(unit.conn(), &key).await?;
     records::publish_organization(unit, &org).await?;
+    furnish(app, unit, &org, author).await?;
     records::publish_user(unit, &owner, &org.policy).await?;
     records::publish_key(unit, &key).await?;
     Ok(CreatedOrganization { org, owner, key, plain })
+}
+
+/// Gives an organization the groups that each has, and the default policy by which its owner group
+/// owns it. The owner group begins empty: the first owner has the role directly.
+async fn furnish(
+    app: &App,
+    unit: &mut Unit,
+    org: &OrganizationRow,
+    author: &Author,
+) -> Result<(), Problem> {
+    let now = unit.now();
+    let id = || new_id(now, app.entropy.as_ref());
+    let (stamp, by) = (column(now), author.to_column());
+    let group = |id: String, name: &str, kind: &str, description: &str| GroupRow {
+        id,
+        org_id: org.id.clone(),
+        name: name.to_owned(),
+        name_key: name.to_lowercase(),
+        kind: kind.to_owned(),
+        description: Some(description.to_owned()),
+        created_by: by.clone(),
+        created_ms: stamp,
+        updated_ms: stamp,
+        version: 1,
+    };
+    let owners = org.owner_group_id.clone();
+    let owners = group(owners, "Owners", GroupRow::OWNER, "Its members own the organization.");
+    let default = group(id()?, "Default", GroupRow::DEFAULT, "A group to begin with.");
+    let policy = SecurityPolicyRow {
+        id: id()?,
+        org_id: org.id.clone(),
+        name: "Owners".to_owned(),
+        name_key: "owners".to_owned(),
+        kind: SecurityPolicyRow::DEFAULT.to_owned(),
+        enabled: true,
+        created_by: by.clone(),
+        created_ms: stamp,
+        updated_by: by.clone(),
+        updated_ms: stamp,
+        version: 1,
+    };
+    let binding = BindingRow {
+        id: id()?,
+        org_id: org.id.clone(),
+        role_id: OWNER.to_owned(),
+        subject_kind: Subject::GROUP.to_owned(),
+        subject_id: owners.id.clone(),
+        resource_id: org.root_resource_id.clone(),
+        propagate: true,
+        policy_id: Some(policy.id.clone()),
+        managed_by: "api".to_owned(),
+        created_by: by,
+        created_ms: stamp,
+        updated_ms: stamp,
+        version: 1,
+    };
+    groups::insert(unit.conn(), &owners).await?;
+    groups::insert(unit.conn(), &default).await?;
+    security_policies::insert(unit.conn(), &policy).await?;
+    bindings::insert(unit.conn(), &binding).await?;
+    records::publish_group(unit, &owners, &org.policy).await?;
+    records::publish_group(unit, &default, &org.policy).await?;
+    Ok(())
+}
+
+/// Gives organizations that are older than groups what every other has.
+pub(crate) async fn furnish_old(app: &App, unit: &mut Unit) -> Result<(), Problem> {
+    for mut org in organizations::list_without_groups(unit.conn()).await? {
+        org.owner_group_id = new_id(unit.now(), app.entropy.as_ref())?;
+        organizations::set_owner_group(unit.conn(), &org.id, &org.owner_group_id).await?;
+        furnish(app, unit, &org, &Author::system()).await?;
+    }
+    Ok(())
 }
 
 /// Suspends an organization, which refuses all its credentials, or resumes it. False if it was so.

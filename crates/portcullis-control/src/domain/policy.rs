@@ -1,11 +1,15 @@
 //! An organization's policy changes: the rows that it judges stay as they are, what gateways hold of
 //! them is resolved anew. Nothing revoked or deleted is ever touched.
 
-use super::{Code, Problem, records};
+use portcullis_core::access::BuiltinRole;
+
+use super::stakes::{Stakes, Subject, escalation};
+use super::{Problem, records};
 use crate::api::problem::FieldCode;
 use crate::api::work::{Work, unknown_reference};
 use crate::policy::{OrgPolicy, PolicyPatch, Profile};
-use crate::resolve::Access;
+use crate::resolve::{Access, Holder, Role, allows_group};
+use crate::store::groups::{self, GroupRow};
 use crate::store::organizations::OrganizationRow;
 use crate::store::{StoreError, bindings, organizations};
 
@@ -22,12 +26,16 @@ pub(crate) async fn patch(
     if wanted == org.policy && profile.as_str() == org.profile {
         return Ok(false);
     }
+    let stakes = match changes_access(&org.policy, &wanted) {
+        true => Some(stakes_before(work, org).await?),
+        false => None,
+    };
     let before = std::mem::replace(&mut org.policy, wanted);
     org.profile = profile.as_str().to_owned();
     organizations::update(work.unit.conn(), org, work.now).await?;
     records::publish_organization(&mut work.unit, org).await?;
-    if changes_access(&before, &org.policy) {
-        republish_subjects(work, org, &before).await?;
+    if let Some(stakes) = stakes {
+        resolve_anew(work, org, &before, stakes).await?;
     }
     Ok(true)
 }
@@ -59,13 +67,20 @@ pub(crate) async fn check(work: &mut Work, policy: &OrgPolicy, field: &str) -> R
     Ok(())
 }
 
-async fn is_role(_: &mut Work, id: &str) -> Result<bool, Problem> {
-    Ok(portcullis_core::access::BuiltinRole::find(id).is_some())
+async fn is_role(work: &mut Work, id: &str) -> Result<bool, Problem> {
+    let Ok(org) = work.org() else { return Ok(BuiltinRole::find(id).is_some()) };
+    let org_id = org.id.clone();
+    Ok(Role::find(work.unit.conn(), &org_id, id).await?.is_some())
 }
 
-/// The owner group is called by its kind.
-async fn is_group(_: &mut Work, id: &str) -> Result<bool, Problem> {
-    Ok(id == "owner")
+/// The owner group is called by its kind, or as all others by its id.
+async fn is_group(work: &mut Work, id: &str) -> Result<bool, Problem> {
+    if id == GroupRow::OWNER {
+        return Ok(true);
+    }
+    let Ok(org) = work.org() else { return Ok(false) };
+    let org_id = org.id.clone();
+    Ok(groups::find(work.unit.conn(), &org_id, id).await?.is_some())
 }
 
 fn changes_access(before: &OrgPolicy, after: &OrgPolicy) -> bool {
@@ -75,25 +90,39 @@ fn changes_access(before: &OrgPolicy, after: &OrgPolicy) -> bool {
         || before.sa_forbidden_roles != after.sa_forbidden_roles
 }
 
-/// Resolves everybody who has a binding anew. Whoever gains by it gains what the caller holds: a
-/// policy is no way to raise anybody (I-19).
-async fn republish_subjects(
+/// Everybody who has a binding, by the policy before.
+async fn stakes_before(work: &mut Work, org: &OrganizationRow) -> Result<Stakes, Problem> {
+    let found = bindings::list_subjects_below(work.unit.conn(), &org.root_resource_id).await?;
+    let subjects: Vec<Subject> = found.into_iter().map(|(kind, id)| Subject { kind, id }).collect();
+    Stakes::before(work, &subjects).await
+}
+
+/// Resolves everybody anew. Whoever gains by it gains what the caller holds: a policy is no way to
+/// raise anybody (I-19).
+async fn resolve_anew(
     work: &mut Work,
     org: &OrganizationRow,
     before: &OrgPolicy,
+    stakes: Stakes,
 ) -> Result<(), Problem> {
+    stakes.check_under(work, &org.policy, None).await?;
     let caller = work.member()?.access.clone();
-    let root = &org.root_resource_id;
-    for (kind, id) in bindings::list_subjects_below(work.unit.conn(), root).await? {
-        let had = Access::of_subject(work.unit.conn(), &id, before).await?;
-        let has = Access::of_subject(work.unit.conn(), &id, &org.policy).await?;
-        let mut paths = has.paths.clone();
-        paths.merge(&caller.paths);
-        if !caller.covers_gain(&had.points, &has.points, &paths) {
-            let detail = "Somebody would get permissions that you do not have yourself.";
-            return Err(Problem::new(Code::PrivilegeEscalation, detail));
+    for group in groups::list_all(work.unit.conn(), &org.id).await? {
+        let (was, is) = (allows_group(before, &group), allows_group(&org.policy, &group));
+        if was == is {
+            continue;
         }
-        records::publish_subject(&mut work.unit, &org.id, &kind, &id, &org.policy).await?;
+        let (conn, holder) = (work.unit.conn(), Holder::ServiceAccount);
+        let had = Access::of_subject(conn, holder, &group.id, before).await?;
+        let has = Access::of_subject(conn, holder, &group.id, &org.policy).await?;
+        let covered = match is {
+            true => caller.covers_gain(&Access::nothing(), &has, &[]),
+            false => caller.covers_gain(&had, &Access::nothing(), &[]),
+        };
+        if !covered {
+            return Err(escalation());
+        }
     }
+    records::publish_everybody(&mut work.unit, &org.id, &org.policy).await?;
     Ok(())
 }

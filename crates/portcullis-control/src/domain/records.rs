@@ -4,28 +4,39 @@
 use portcullis_core::access::BUILTIN_ROLES;
 use portcullis_core::account::{AccountState, KeyState, OrgState as OrgStateName};
 use portcullis_core::feed::{
-    AccountRecord, Alg, DigestRecord, KeyRecord, Kind, OnStale, OrgRecord, OrgState,
-    PreviousRecord, ResourceRecord, RestrictRecord, RoleRecord, State,
+    AccountRecord, Alg, DigestRecord, KeyRecord, Kind, OnStale, OrgRecord, OrgState, PointRecord,
+    PreviousRecord, ResourceRecord, RestrictRecord, RoleRecord, SetRecord, State,
 };
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::policy::OrgPolicy;
-use crate::resolve::{Access, Restriction, point_records};
+use crate::resolve::{Grounds, Holder, Part, Paths, Restriction, point_records, texts};
 use crate::store::accounts::AccountRow;
+use crate::store::groups::{self, GroupRow};
 use crate::store::keys::KeyRow;
 use crate::store::organizations::OrganizationRow;
 use crate::store::resources::{self, ResourceRow};
+use crate::store::roles::RoleRow;
 use crate::store::users::UserRow;
-use crate::store::{StoreError, Unit, accounts, users};
+use crate::store::{StoreError, Unit, accounts, bindings, users};
 
 /// The built-in roles; the same for all organizations.
 pub(crate) async fn publish_roles(unit: &mut Unit) -> Result<(), StoreError> {
     for role in &BUILTIN_ROLES {
         let permissions = role.permissions.iter().map(|text| (*text).to_owned()).collect();
-        unit.put(Kind::Role, role.id, value(&RoleRecord { permissions })).await?;
+        let record = RoleRecord { permissions, ..RoleRecord::default() };
+        unit.put(Kind::Role, role.id, value(&record)).await?;
     }
     Ok(())
+}
+
+/// A custom role: one record, whoever has it.
+pub(crate) async fn publish_role(unit: &mut Unit, row: &RoleRow) -> Result<(), StoreError> {
+    let deny = texts(&row.deny);
+    let crit = if deny.is_empty() { Vec::new() } else { vec!["deny".to_owned()] };
+    let record = RoleRecord { permissions: texts(&row.permissions), deny, crit };
+    unit.put(Kind::Role, &row.id, value(&record)).await
 }
 
 pub(crate) async fn publish_organization(
@@ -80,7 +91,9 @@ pub(crate) async fn publish_account(
         AccountState::Inactive => State::Inactive,
         AccountState::Deleted | AccountState::Revoked => return Ok(()),
     };
-    let principal = Principal { id: &row.id, org_id: &row.org_id, name: &row.username, state };
+    let holder = Holder::ServiceAccount;
+    let principal =
+        Principal { holder, id: &row.id, org_id: &row.org_id, name: &row.username, state };
     publish_principal(unit, principal, policy).await
 }
 
@@ -93,8 +106,13 @@ pub(crate) async fn publish_user(
     if !row.is_active() {
         return Ok(());
     }
-    let principal =
-        Principal { id: &row.id, org_id: &row.org_id, name: &row.username, state: State::Active };
+    let principal = Principal {
+        holder: Holder::User,
+        id: &row.id,
+        org_id: &row.org_id,
+        name: &row.username,
+        state: State::Active,
+    };
     publish_principal(unit, principal, policy).await
 }
 
@@ -106,6 +124,12 @@ pub(crate) async fn publish_subject(
     subject_id: &str,
     policy: &OrgPolicy,
 ) -> Result<(), StoreError> {
+    if subject_kind == "group" {
+        if let Some(row) = groups::find(unit.conn(), org_id, subject_id).await? {
+            publish_group(unit, &row, policy).await?;
+        }
+        return Ok(());
+    }
     if subject_kind == "user" {
         if let Some(row) = users::find(unit.conn(), org_id, subject_id).await? {
             publish_user(unit, &row, policy).await?;
@@ -118,7 +142,73 @@ pub(crate) async fn publish_subject(
     Ok(())
 }
 
+/// Resolves a group's bindings into the set that its members' records name. A change of the group is
+/// this one record; a second one exists while users are in it, who may have more than accounts.
+pub(crate) async fn publish_group(
+    unit: &mut Unit,
+    row: &GroupRow,
+    policy: &OrgPolicy,
+) -> Result<(), StoreError> {
+    for holder in Holder::ALL {
+        let id = set_id(holder, &row.id);
+        let wanted = holder == Holder::ServiceAccount
+            || groups::has_members(unit.conn(), &row.id, holder.kind()).await?;
+        if !wanted {
+            unit.delete(Kind::Set, &id).await?;
+            continue;
+        }
+        let access = Grounds::of(unit.conn(), holder, &row.id).await?.own(policy);
+        let (points, denials) = part_records(&access.parts, &access.paths);
+        let crit = crit_of_denials(!denials.is_empty());
+        let record = SetRecord { org: row.org_id.clone(), points, denials, crit };
+        unit.put(Kind::Set, &id, value(&record)).await?;
+    }
+    Ok(())
+}
+
+/// Takes a group away from gateways: its former members' records may go on naming it.
+pub(crate) async fn unpublish_group(unit: &mut Unit, row: &GroupRow) -> Result<(), StoreError> {
+    for holder in Holder::ALL {
+        unit.delete(Kind::Set, &set_id(holder, &row.id)).await?;
+    }
+    Ok(())
+}
+
+/// Resolves everybody in the organization again, after a change of its policy.
+pub(crate) async fn publish_everybody(
+    unit: &mut Unit,
+    org_id: &str,
+    policy: &OrgPolicy,
+) -> Result<(), StoreError> {
+    for group in groups::list_all(unit.conn(), org_id).await? {
+        publish_group(unit, &group, policy).await?;
+    }
+    for (kind, id) in bindings::list_principals(unit.conn(), org_id).await? {
+        publish_subject(unit, org_id, &kind, &id, policy).await?;
+    }
+    Ok(())
+}
+
+fn set_id(holder: Holder, group_id: &str) -> String {
+    match holder {
+        Holder::ServiceAccount => group_id.to_owned(),
+        Holder::User => format!("{group_id}:user"),
+    }
+}
+
+fn part_records(parts: &[Part], paths: &Paths) -> (Vec<PointRecord>, Vec<PointRecord>) {
+    match parts.first() {
+        Some(part) => (point_records(&part.grants, paths), point_records(&part.denials, paths)),
+        None => (Vec::new(), Vec::new()),
+    }
+}
+
+fn crit_of_denials(listed: bool) -> Vec<String> {
+    if listed { vec!["denials".to_owned()] } else { Vec::new() }
+}
+
 struct Principal<'a> {
+    holder: Holder,
     id: &'a str,
     org_id: &'a str,
     name: &'a str,
@@ -130,14 +220,22 @@ async fn publish_principal(
     principal: Principal<'_>,
     policy: &OrgPolicy,
 ) -> Result<(), StoreError> {
-    let Principal { id, org_id, name, state } = principal;
-    let access = Access::of_subject(unit.conn(), id, policy).await?;
+    let Principal { holder, id, org_id, name, state } = principal;
+    let grounds = Grounds::of(unit.conn(), holder, id).await?;
+    let sets: Vec<String> =
+        grounds.counting_groups(policy).map(|group| set_id(holder, &group.id)).collect();
+    let access = grounds.own(policy);
+    let (grants, denials) = part_records(&access.parts, &access.paths);
+    // What a set denies must not be lost on a gateway that refuses the set.
+    let crit = crit_of_denials(policy.deny_enabled && !(denials.is_empty() && sets.is_empty()));
     let record = AccountRecord {
         org: org_id.to_owned(),
         state,
         name: Some(name.to_owned()),
-        grants: point_records(&access.points, &access.paths),
-        sets: Vec::new(),
+        grants,
+        sets,
+        denials,
+        crit,
     };
     unit.put(Kind::Account, id, value(&record)).await
 }

@@ -1,13 +1,12 @@
 //! The resource tree: creation, renaming, moving, archiving, removal. The names that gateways know
 //! (`kind/ref`) never change.
 
-use portcullis_core::access::covers_all;
 use portcullis_core::feed::Kind;
 
+use super::stakes::{Stakes, Subject};
 use super::{Code, Problem, new_id, records};
 use crate::api::work::{Work, unknown_reference};
 use crate::instant::column;
-use crate::resolve::{Access, permissions_of};
 use crate::store::bindings;
 use crate::store::keys as key_rows;
 use crate::store::resources::{self, ResourceRow};
@@ -123,36 +122,36 @@ async fn move_below(
     if above.len() + 1 + usize::try_from(below).unwrap_or(DEEPEST) > DEEPEST {
         return Err(too_deep());
     }
-    let mut mine = work.member()?.access.clone();
-    mine.locate(work.unit.conn(), &org.id, &row.id).await?;
-    let held = mine.patterns_at(&row.id);
-
-    let mut gainers = Vec::new();
-    for up in &above {
-        for (_, subject_id) in bindings::list_subjects_below(work.unit.conn(), &up.id).await? {
-            if !gainers.iter().any(|(id, _)| *id == subject_id) {
-                let mut access =
-                    Access::of_subject(work.unit.conn(), &subject_id, &org.policy).await?;
-                access.locate(work.unit.conn(), &org.id, &row.id).await?;
-                gainers.push((subject_id, access.roles_at(&row.id).to_vec()));
-            }
-        }
-    }
+    let gainers = concerned_by_move(work, row, &above).await?;
+    let mut stakes = Stakes::before(work, &gainers).await?;
+    stakes.locate(work, &row.id).await?;
     row.parent_id = Some(parent_id);
     resources::update(work.unit.conn(), row, work.now).await?;
-    for (subject_id, before) in gainers {
-        let mut access = Access::of_subject(work.unit.conn(), &subject_id, &org.policy).await?;
-        access.locate(work.unit.conn(), &org.id, &row.id).await?;
-        let after = access.roles_at(&row.id);
-        let gained: Vec<String> =
-            after.iter().filter(|role| !before.contains(role)).cloned().collect();
-        if !covers_all(&held, &permissions_of(&gained)) {
-            let detail = "Somebody would get permissions here that you do not have yourself.";
-            return Err(Problem::new(Code::PrivilegeEscalation, detail));
-        }
-    }
+    stakes.check(work, Some(&row.id)).await?;
     records::publish_resource(&mut work.unit, row).await?;
     republish_subjects(work, &row.id).await
+}
+
+/// Everybody for whom a move changes anything: those with bindings in what moves, and those with
+/// bindings above the old place or above the new one, but not above both.
+async fn concerned_by_move(
+    work: &mut Work,
+    row: &ResourceRow,
+    above: &[ResourceRow],
+) -> Result<Vec<Subject>, Problem> {
+    let old = resources::list_path(work.unit.conn(), &row.org_id, &row.id).await?;
+    let is_in = |path: &[ResourceRow], id: &str| path.iter().any(|up| up.id == id);
+    let left = old.iter().filter(|up| up.id != row.id && !is_in(above, &up.id));
+    let joined = above.iter().filter(|up| !is_in(&old, &up.id));
+    let mut found = bindings::list_subjects_below(work.unit.conn(), &row.id).await?;
+    for up in left.chain(joined) {
+        found.extend(bindings::list_subjects_on(work.unit.conn(), &up.id).await?);
+    }
+    let mut subjects: Vec<Subject> =
+        found.into_iter().map(|(kind, id)| Subject { kind, id }).collect();
+    subjects.sort();
+    subjects.dedup();
+    Ok(subjects)
 }
 
 /// Archives a resource, of which only reading is left, or takes that back. False if it was so.

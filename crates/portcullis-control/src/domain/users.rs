@@ -5,11 +5,14 @@ use portcullis_core::account::{KeyState, Username};
 use portcullis_core::feed::Kind;
 use serde_json::Value;
 
-use super::bindings::{Change, NewBinding, Subject};
-use super::{Code, Problem, keys, new_id};
+use super::bindings::{Change, NewBinding};
+use super::groups::set_groups;
+use super::stakes::{Subject, keep_an_owner};
+use super::{Code, Problem, keys, new_id, records};
 use crate::api::work::Work;
 use crate::instant::column;
 use crate::store::bindings::{self, BindingRow};
+use crate::store::groups;
 use crate::store::keys as key_rows;
 use crate::store::users::{self, UserRow};
 
@@ -19,6 +22,7 @@ pub(crate) struct NewUser {
     pub(crate) email: String,
     /// A role on the root.
     pub(crate) role_id: Option<String>,
+    pub(crate) group_ids: Vec<String>,
 }
 
 /// What adding a user made.
@@ -28,10 +32,10 @@ pub(crate) struct CreatedUser {
     pub(crate) warnings: Vec<Value>,
 }
 
-/// Adds a user with a role: all or nothing. A service account may have the same username.
+/// Adds a user with a role and groups: all or nothing. A service account may have the same username.
 pub(crate) async fn create(work: &mut Work, wanted: NewUser) -> Result<CreatedUser, Problem> {
     let org = work.org()?.clone();
-    let NewUser { username, email, role_id } = wanted;
+    let NewUser { username, email, role_id, group_ids } = wanted;
     let taken = users::find_by_username(work.unit.conn(), &org.id, username.folded()).await?;
     if taken.is_some() {
         return Err(Problem::new(Code::UsernameTaken, "Another user has this username."));
@@ -50,24 +54,25 @@ pub(crate) async fn create(work: &mut Work, wanted: NewUser) -> Result<CreatedUs
         removed_by: None,
     };
     users::insert(work.unit.conn(), &row).await?;
-    let mut change = Change::begin(work, Subject::user(&row.id)).await?;
+    let subject = Subject::user(&row.id);
+    let mut change = Change::begin(work, subject.clone()).await?;
     let binding = match role_id {
         Some(role_id) => {
             let resource_id = org.root_resource_id.clone();
-            let wanted = NewBinding { role_id, resource_id, propagate: true };
-            Some(change.add(work, &wanted, "").await?)
+            let wanted = NewBinding { role_id, resource_id, propagate: true, policy_id: None };
+            Some(change.add(work, &subject, &wanted, "").await?)
         }
         None => None,
     };
     let warnings = std::mem::take(&mut change.warnings);
     change.finish(work).await?;
+    set_groups(work, &subject, &group_ids).await?;
     Ok(CreatedUser { row, binding, warnings })
 }
 
 /// Removes a user: the seat is free, the user's own keys and roles are gone. Accounts, keys and
 /// bindings that the user made for others stay.
 pub(crate) async fn remove(work: &mut Work, row: &mut UserRow) -> Result<(), Problem> {
-    refuse_last_owner(work, &row.id).await?;
     row.state = UserRow::REMOVED.to_owned();
     row.email = None;
     row.removed_ms = Some(column(work.now));
@@ -78,7 +83,13 @@ pub(crate) async fn remove(work: &mut Work, row: &mut UserRow) -> Result<(), Pro
         keys::set_state(work, &mut key, KeyState::Deleted).await?;
     }
     bindings::erase_of_subject(work.unit.conn(), &row.id).await?;
-    Ok(())
+    let left = groups::list_of_principal(work.unit.conn(), &row.id).await?;
+    groups::erase_of_principal(work.unit.conn(), &row.id).await?;
+    let policy = work.org()?.policy.clone();
+    for group in &left {
+        records::publish_group(&mut work.unit, group, &policy).await?;
+    }
+    keep_an_owner(work).await
 }
 
 /// The user, if not removed.
@@ -86,15 +97,4 @@ pub(crate) async fn find_living(work: &mut Work, id: &str) -> Result<UserRow, Pr
     let org_id = work.org()?.id.clone();
     let row = users::find(work.unit.conn(), &org_id, id).await?;
     row.filter(UserRow::is_active).ok_or_else(Problem::not_found)
-}
-
-async fn refuse_last_owner(work: &mut Work, id: &str) -> Result<(), Problem> {
-    let root = work.org()?.root_resource_id.clone();
-    let held = bindings::list_of_subject(work.unit.conn(), id).await?;
-    let owns = held.iter().any(|row| row.role_id == "owner" && row.resource_id == root);
-    if owns && bindings::count_users_with(work.unit.conn(), "owner", &root).await? < 2 {
-        let detail = "An organization has at least one human owner.";
-        return Err(Problem::new(Code::LastOwner, detail));
-    }
-    Ok(())
 }

@@ -89,6 +89,7 @@ pub(crate) struct AccountFilter {
     pub(crate) username_key: Option<String>,
     pub(crate) q: Option<String>,
     pub(crate) managed_by: Option<String>,
+    pub(crate) group_id: Option<String>,
     pub(crate) unused_since_ms: Option<i64>,
     pub(crate) include_deleted: bool,
 }
@@ -99,8 +100,15 @@ pub(crate) async fn list(
     filter: &AccountFilter,
     slice: &Slice,
 ) -> Result<Found<AccountRow>, StoreError> {
-    let AccountFilter { state, username_key, q, managed_by, unused_since_ms, include_deleted } =
-        filter;
+    let AccountFilter {
+        state,
+        username_key,
+        q,
+        managed_by,
+        group_id,
+        unused_since_ms,
+        include_deleted,
+    } = filter;
     let mut filters = slice.filters("service_accounts");
     filters.within("org_id", org_id);
     for (column, wanted) in
@@ -109,6 +117,9 @@ pub(crate) async fn list(
         if let Some(value) = wanted {
             filters.indexed(column, value);
         }
+    }
+    if let Some(id) = group_id {
+        filters.among("SELECT principal_id FROM memberships WHERE group_id = ", id);
     }
     if let Some(text) = q {
         filters.contains(&["username_key", "display_name"], text);

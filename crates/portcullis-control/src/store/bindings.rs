@@ -17,6 +17,8 @@ pub(crate) struct BindingRow {
     pub(crate) subject_id: String,
     pub(crate) resource_id: String,
     pub(crate) propagate: bool,
+    /// The security policy that it is part of.
+    pub(crate) policy_id: Option<String>,
     pub(crate) managed_by: String,
     /// JSON of the author.
     pub(crate) created_by: String,
@@ -51,6 +53,94 @@ pub(crate) async fn list_of_subject(
     Ok(rows)
 }
 
+/// A binding and whether it counts.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct SwitchedRow {
+    #[sqlx(flatten)]
+    pub(crate) row: BindingRow,
+    /// False while the binding's policy is off.
+    pub(crate) enabled: bool,
+}
+
+/// All bindings of a subject and of the groups that it is in, oldest first.
+pub(crate) async fn list_switched(
+    conn: &mut SqliteConnection,
+    subject_id: &str,
+) -> Result<Vec<SwitchedRow>, StoreError> {
+    let rows = sqlx::query_as(
+        "SELECT b.*, COALESCE(p.enabled, TRUE) AS enabled
+         FROM role_bindings b LEFT JOIN security_policies p ON p.id = b.policy_id
+         WHERE b.subject_id IN (
+             SELECT $1 UNION ALL SELECT group_id FROM memberships WHERE principal_id = $1)
+         ORDER BY b.created_ms, b.id",
+    )
+    .bind(subject_id)
+    .fetch_all(conn)
+    .await?;
+    Ok(rows)
+}
+
+/// All bindings of a policy, oldest first.
+pub(crate) async fn list_of_policy(
+    conn: &mut SqliteConnection,
+    policy_id: &str,
+) -> Result<Vec<BindingRow>, StoreError> {
+    let rows =
+        sqlx::query_as("SELECT * FROM role_bindings WHERE policy_id = $1 ORDER BY created_ms, id")
+            .bind(policy_id)
+            .fetch_all(conn)
+            .await?;
+    Ok(rows)
+}
+
+/// Where a role is bound, and whether it reaches below from there.
+pub(crate) async fn list_places_of_role(
+    conn: &mut SqliteConnection,
+    role_id: &str,
+) -> Result<Vec<(String, bool)>, StoreError> {
+    let rows = sqlx::query_as(
+        "SELECT DISTINCT resource_id, propagate FROM role_bindings WHERE role_id = $1
+         ORDER BY resource_id, propagate",
+    )
+    .bind(role_id)
+    .fetch_all(conn)
+    .await?;
+    Ok(rows)
+}
+
+/// Kind and id of every subject with a binding on this very resource.
+pub(crate) async fn list_subjects_on(
+    conn: &mut SqliteConnection,
+    resource_id: &str,
+) -> Result<Vec<(String, String)>, StoreError> {
+    let rows = sqlx::query_as(
+        "SELECT DISTINCT subject_kind, subject_id FROM role_bindings WHERE resource_id = $1
+         ORDER BY subject_id",
+    )
+    .bind(resource_id)
+    .fetch_all(conn)
+    .await?;
+    Ok(rows)
+}
+
+/// Kind and id of every principal of an organization that has a binding or is in a group.
+pub(crate) async fn list_principals(
+    conn: &mut SqliteConnection,
+    org_id: &str,
+) -> Result<Vec<(String, String)>, StoreError> {
+    let rows = sqlx::query_as(
+        "SELECT subject_kind, subject_id FROM role_bindings
+         WHERE org_id = $1 AND subject_kind <> 'group'
+         UNION
+         SELECT principal_kind, principal_id FROM memberships WHERE org_id = $1
+         ORDER BY 2",
+    )
+    .bind(org_id)
+    .fetch_all(conn)
+    .await?;
+    Ok(rows)
+}
+
 /// Kind and id of every subject with a binding on the resource or below it.
 pub(crate) async fn list_subjects_below(
     conn: &mut SqliteConnection,
@@ -71,16 +161,19 @@ pub(crate) async fn list_subjects_below(
     Ok(rows)
 }
 
-/// How many active users hold the role on the resource; service accounts never count.
+/// How many active users hold the role on the resource, by themselves or through a group, while no
+/// switched-off policy stands in between; service accounts never count.
 pub(crate) async fn count_users_with(
     conn: &mut SqliteConnection,
     role_id: &str,
     resource_id: &str,
 ) -> Result<i64, StoreError> {
     let count = sqlx::query_scalar(
-        "SELECT COUNT(DISTINCT b.subject_id) FROM role_bindings b
-         JOIN users u ON u.id = b.subject_id
-         WHERE b.subject_kind = 'user' AND b.role_id = $1 AND b.resource_id = $2
+        "SELECT COUNT(DISTINCT u.id) FROM role_bindings b
+         LEFT JOIN security_policies p ON p.id = b.policy_id
+         LEFT JOIN memberships m ON b.subject_kind = 'group' AND m.group_id = b.subject_id
+         JOIN users u ON u.id = COALESCE(m.principal_id, b.subject_id)
+         WHERE b.role_id = $1 AND b.resource_id = $2 AND COALESCE(p.enabled, TRUE)
              AND u.state = 'active'",
     )
     .bind(role_id)
@@ -97,6 +190,7 @@ pub(crate) struct BindingFilter {
     pub(crate) subject_id: Option<String>,
     pub(crate) subject_kind: Option<String>,
     pub(crate) resource_id: Option<String>,
+    pub(crate) policy_id: Option<String>,
 }
 
 pub(crate) async fn list(
@@ -105,7 +199,7 @@ pub(crate) async fn list(
     filter: &BindingFilter,
     slice: &Slice,
 ) -> Result<Found<BindingRow>, StoreError> {
-    let BindingFilter { role_id, subject_id, subject_kind, resource_id } = filter;
+    let BindingFilter { role_id, subject_id, subject_kind, resource_id, policy_id } = filter;
     let mut filters = slice.filters("role_bindings");
     filters.within("org_id", org_id);
     for (column, wanted) in [
@@ -113,6 +207,7 @@ pub(crate) async fn list(
         ("subject_id", subject_id),
         ("subject_kind", subject_kind),
         ("resource_id", resource_id),
+        ("policy_id", policy_id),
     ] {
         if let Some(value) = wanted {
             filters.indexed(column, value);
@@ -127,8 +222,8 @@ pub(crate) async fn insert(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO role_bindings (id, org_id, role_id, subject_kind, subject_id, resource_id,
-             propagate, managed_by, created_by, created_ms, updated_ms, version)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+             propagate, policy_id, managed_by, created_by, created_ms, updated_ms, version)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
     )
     .bind(&row.id)
     .bind(&row.org_id)
@@ -137,6 +232,7 @@ pub(crate) async fn insert(
     .bind(&row.subject_id)
     .bind(&row.resource_id)
     .bind(row.propagate)
+    .bind(&row.policy_id)
     .bind(&row.managed_by)
     .bind(&row.created_by)
     .bind(row.created_ms)

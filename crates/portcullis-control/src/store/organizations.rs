@@ -20,6 +20,7 @@ pub(crate) struct OrganizationRow {
     pub(crate) allows_accounts: bool,
     pub(crate) state: String,
     pub(crate) root_resource_id: String,
+    pub(crate) owner_group_id: String,
     pub(crate) created_ms: i64,
     pub(crate) updated_ms: i64,
     pub(crate) version: i64,
@@ -60,8 +61,8 @@ pub(crate) async fn insert(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO organizations (id, name, profile, policy, plan, allows_accounts, state,
-             root_resource_id, created_ms, updated_ms, version)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+             root_resource_id, owner_group_id, created_ms, updated_ms, version)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(&row.id)
     .bind(&row.name)
@@ -71,12 +72,37 @@ pub(crate) async fn insert(
     .bind(row.allows_accounts)
     .bind(&row.state)
     .bind(&row.root_resource_id)
+    .bind(&row.owner_group_id)
     .bind(row.created_ms)
     .bind(row.updated_ms)
     .bind(row.version)
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// All organizations that are older than groups.
+pub(crate) async fn list_without_groups(
+    conn: &mut SqliteConnection,
+) -> Result<Vec<OrganizationRow>, StoreError> {
+    let rows = sqlx::query_as("SELECT * FROM organizations WHERE owner_group_id = '' ORDER BY id")
+        .fetch_all(conn)
+        .await?;
+    Ok(rows)
+}
+
+/// Notes which group the owners are in: once, and not a change of the organization.
+pub(crate) async fn set_owner_group(
+    conn: &mut SqliteConnection,
+    id: &str,
+    group_id: &str,
+) -> Result<(), StoreError> {
+    let done = sqlx::query("UPDATE organizations SET owner_group_id = $2 WHERE id = $1")
+        .bind(id)
+        .bind(group_id)
+        .execute(conn)
+        .await?;
+    super::exactly_one(&done)
 }
 
 /// Saves a changed organization: its version grows by one.

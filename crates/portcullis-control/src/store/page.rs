@@ -93,6 +93,14 @@ impl Filters {
         self.compare(column, " = ", value);
     }
 
+    /// The row's id is among those of a literal query of ours, which ends where the value belongs.
+    pub(super) fn among(&mut self, select: &'static str, value: &str) {
+        self.searches = true;
+        for query in [&mut self.page, &mut self.total] {
+            query.push(" AND id IN (").push(select).push_bind(value.to_owned()).push(")");
+        }
+    }
+
     /// The columns' row was created or, as the column says, used before `ms`, or never.
     pub(super) fn never_or_before(&mut self, column: &'static str, ms: i64) {
         self.searches = true;

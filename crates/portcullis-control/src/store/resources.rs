@@ -94,14 +94,15 @@ pub(crate) async fn list_path(
     Ok(rows)
 }
 
-/// Every resource on which the subject has a binding, and everything above these.
+/// Every resource on which the subject or one of its groups has a binding, and everything above.
 pub(crate) async fn list_paths_of_subject(
     conn: &mut SqliteConnection,
     subject_id: &str,
 ) -> Result<Vec<ResourceRow>, StoreError> {
     let rows = sqlx::query_as(
         "WITH RECURSIVE up (id) AS (
-             SELECT resource_id FROM role_bindings WHERE subject_id = $1
+             SELECT resource_id FROM role_bindings WHERE subject_id IN (
+                 SELECT $1 UNION ALL SELECT group_id FROM memberships WHERE principal_id = $1)
              UNION
              SELECT r.parent_id FROM resources r JOIN up ON r.id = up.id
              WHERE r.parent_id IS NOT NULL)

@@ -104,7 +104,7 @@ async fn bindings_are_created_read_changed_and_removed() {
     assert_eq!(plant.delete(&path).await.status, 200);
     plant.get(&path).await.assert_problem(404, "not_found");
     let body =
-        json!({"role_id": "viewer", "subject": {"kind": "group", "id": "x"}, "resource_id": "x"});
+        json!({"role_id": "viewer", "subject": {"kind": "team", "id": "x"}, "resource_id": "x"});
     plant
         .post(&plant.o("/role-bindings"), body)
         .await

@@ -44,6 +44,10 @@ struct World<'p> {
     plant: &'p Plant,
     agents: Vec<Agent>,
     spots: Vec<Spot>,
+    /// Custom roles, groups and security policies, by id.
+    roles: Vec<String>,
+    groups: Vec<String>,
+    policies: Vec<String>,
     ledger: Ledger,
     fold: Fold,
     stream: Stream,
@@ -62,6 +66,9 @@ impl World<'_> {
         let role = *dice.pick(&ROLES);
         let key_path = plant.s(account, &format!("/keys/{key}"));
         let none = json!({});
+        if dice.below(2) == 0 {
+            return self.indirect_step(dice, n).await;
+        }
         match dice.below(16) {
             0..=3 => {
                 let body = json!({
@@ -130,6 +137,82 @@ impl World<'_> {
         }
     }
 
+    /// The same with custom roles, groups and security policies.
+    async fn indirect_step(&mut self, dice: &mut Dice, n: usize) {
+        let plant = self.plant;
+        let account = dice.pick(&self.agents).account.clone();
+        let resource = dice.pick(&self.spots).id.clone();
+        let role = match dice.below(3) {
+            0 => (*dice.pick(&ROLES)).to_owned(),
+            _ => dice.pick(&self.roles).clone(),
+        };
+        let group = dice.pick(&self.groups).clone();
+        let policy = dice.pick(&self.policies).clone();
+        let members = plant.o(&format!("/groups/{group}/members"));
+        let patterns = |dice: &mut Dice| match dice.below(4) {
+            0 => json!([]),
+            1 => json!(["*:read", "api_key:*"]),
+            2 => json!(["cluster:write", "cluster:read"]),
+            _ => json!(["*:*"]),
+        };
+        match dice.below(12) {
+            0..=2 => {
+                let subject = json!({"kind": "group", "id": group});
+                let policy = if dice.below(2) == 0 { json!(policy) } else { Value::Null };
+                let body = json!({
+                    "role_id": role, "subject": subject, "resource_id": resource,
+                    "propagate": dice.below(4) > 0, "policy_id": policy,
+                });
+                plant.post(&plant.o("/role-bindings"), body).await;
+            }
+            3 | 4 => {
+                let principal = json!({"kind": "service_account", "id": account});
+                plant.post(&members, json!({"principal": principal})).await;
+            }
+            5 => {
+                plant.delete(&format!("{members}/{account}")).await;
+            }
+            6 => {
+                let body = json!({"permissions": patterns(dice), "deny": patterns(dice)});
+                plant.patch(&plant.o(&format!("/roles/{role}")), body).await;
+            }
+            7 => {
+                let body = json!({
+                    "role_id": role, "subject": {"kind": "service_account", "id": account},
+                    "resource_id": resource, "policy_id": policy,
+                });
+                plant.post(&plant.o("/role-bindings"), body).await;
+            }
+            8 => {
+                let verb = if dice.below(2) == 0 { "enable" } else { "disable" };
+                plant
+                    .post(&plant.o(&format!("/security-policies/{policy}:{verb}")), json!({}))
+                    .await;
+            }
+            9 => {
+                let bindings = plant.get(&plant.o("/role-bindings?subject_kind=group")).await;
+                let all = bindings.body["items"].as_array().unwrap().clone();
+                let one = dice.pick(&all)["id"].as_str().unwrap().to_owned();
+                plant.delete(&plant.o(&format!("/role-bindings/{one}"))).await;
+            }
+            10 => {
+                plant.delete(&plant.o(&format!("/groups/{group}"))).await;
+                let made = plant.post(&plant.o("/groups"), json!({"name": format!("g{n}")})).await;
+                self.groups.retain(|other| *other != group);
+                self.groups.push(made.text("/group/id"));
+            }
+            _ => {
+                let forbidden = if dice.below(2) == 0 { json!([]) } else { json!([group]) };
+                let roles = if dice.below(2) == 0 { json!([]) } else { json!([role]) };
+                let body = json!({
+                    "sa_forbidden_groups": forbidden, "sa_forbidden_roles": roles,
+                    "deny_enabled": dice.below(4) > 0,
+                });
+                plant.patch(&plant.o("/policy"), body).await;
+            }
+        }
+    }
+
     /// Follows the log to its end, as a gateway would.
     async fn catch_up(&mut self) {
         let head = self.plant.get("/readyz").await.number("/seq");
@@ -193,14 +276,25 @@ async fn agree(plant: &Plant, seed: u64) {
         let place = format!("cluster/{name}");
         spots.push(Spot { id: plant.resource("cluster", name).await, place });
     }
+    let post = |rest: &str, body: Value| plant.ask(Method::POST, &plant.o(rest)).json(body).send();
+    plant.patch(&plant.o("/policy"), json!({"deny_enabled": true})).await;
+    let (mut roles, mut groups, mut policies) = (Vec::new(), Vec::new(), Vec::new());
+    for name in ["x", "y"] {
+        let body = json!({"name": name, "permissions": ["cluster:write"], "deny": []});
+        roles.push(post("/roles", body).await.text("/role/id"));
+        groups.push(post("/groups", json!({"name": name})).await.text("/group/id"));
+        let made = post("/security-policies", json!({"name": name})).await;
+        policies.push(made.text("/security_policy/id"));
+    }
     let stream = gateway.follow(Position { epoch: 1, seq: 0 }).await;
     // This gateway acknowledges nothing; once it is lost, no mutation waits for it.
     plant.clock.advance_ms(5001);
     let mut ledger = Ledger::new(seed);
     ledger.load(Position { epoch: 1, seq: 0 }, Vec::new()).expect("an empty state");
-    let mut world = World { plant, agents, spots, ledger, fold: Fold::default(), stream };
+    let fold = Fold::default();
+    let mut world = World { plant, agents, spots, roles, groups, policies, ledger, fold, stream };
     let mut dice = Dice(seed);
-    for n in 0..160 {
+    for n in 0..320 {
         world.step(&mut dice, n).await;
         if n % 16 == 15 {
             world.catch_up().await;

@@ -179,7 +179,7 @@ async fn methods_and_verbs_that_do_not_exist_are_told_apart() {
     }
     plant.post(&plant.s(&id, ":explode"), json!({})).await.assert_problem(404, "not_found");
     plant.get("/v1/nothing").await.assert_problem(404, "not_found");
-    plant.get(&plant.o("/groups")).await.assert_problem(404, "not_found");
+    plant.get(&plant.o("/teams")).await.assert_problem(404, "not_found");
     let healthz = plant.ask(Method::GET, "/healthz").anonymous().send().await;
     assert_eq!(healthz.status, 200);
     let readyz = plant.ask(Method::GET, "/readyz").anonymous().send().await;

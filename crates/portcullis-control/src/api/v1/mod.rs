@@ -2,14 +2,17 @@
 //! told in [`super::operation`].
 
 mod access;
+mod account_groups;
 mod audit_events;
 mod gateways;
+mod groups;
 mod keys;
 mod organizations;
 mod policy;
 mod resources;
 mod role_bindings;
 mod roles;
+mod security_policies;
 mod service_accounts;
 mod usage;
 mod users;
@@ -64,6 +67,9 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     access::grant::OPERATION,
     access::update::OPERATION,
     access::remove::OPERATION,
+    account_groups::list::OPERATION,
+    account_groups::assign::OPERATION,
+    account_groups::remove::OPERATION,
     keys::list::OPERATION,
     keys::list_all::OPERATION,
     keys::create::OPERATION,
@@ -77,12 +83,31 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     usage::key::OPERATION,
     usage::account::OPERATION,
     roles::list::OPERATION,
+    roles::create::OPERATION,
     roles::read::OPERATION,
+    roles::update::OPERATION,
+    roles::remove::OPERATION,
     role_bindings::list::OPERATION,
     role_bindings::create::OPERATION,
     role_bindings::read::OPERATION,
     role_bindings::update::OPERATION,
     role_bindings::remove::OPERATION,
+    role_bindings::batch::OPERATION,
+    groups::list::OPERATION,
+    groups::create::OPERATION,
+    groups::read::OPERATION,
+    groups::update::OPERATION,
+    groups::remove::OPERATION,
+    groups::list_members::OPERATION,
+    groups::add_member::OPERATION,
+    groups::remove_member::OPERATION,
+    security_policies::list::OPERATION,
+    security_policies::create::OPERATION,
+    security_policies::read::OPERATION,
+    security_policies::update::OPERATION,
+    security_policies::remove::OPERATION,
+    security_policies::enable::OPERATION,
+    security_policies::disable::OPERATION,
     audit_events::list::OPERATION,
     audit_events::read::OPERATION,
     audit_events::verify::OPERATION,

@@ -10,7 +10,8 @@ use crate::api::reply::{Mutation, Reply};
 use crate::api::work::{Work, unknown_reference};
 use crate::domain::Effect;
 use crate::domain::accounts::find_living;
-use crate::domain::bindings::{Change, NewBinding, Subject};
+use crate::domain::bindings::{Change, NewBinding};
+use crate::domain::stakes::Subject;
 use crate::store::accounts::AccountRow;
 use crate::store::bindings;
 use crate::store::resources::{self, ResourceRow};
@@ -42,11 +43,14 @@ async fn run(mut admitted: Admitted) -> Reply {
     let account = find_living(&mut work, admitted.call.param("sa")).await?;
     account.state()?.editable()?;
     let before = rows(&mut work, &account, &found).await?;
-    let mut change = Change::begin(&mut work, Subject::account(&account.id)).await?;
+    let subject = Subject::account(&account.id);
+    let mut change = Change::begin(&mut work, subject.clone()).await?;
     let mut granted = 0;
     for id in &resource_ids {
         let held = bindings::list_of_subject(work.unit.conn(), &account.id).await?;
-        let equal = held.into_iter().find(|row| row.resource_id == *id && row.role_id == role_id);
+        let equal = held.into_iter().find(|row| {
+            row.resource_id == *id && row.role_id == role_id && row.policy_id.is_none()
+        });
         match equal {
             Some(row) if row.propagate == propagate => {}
             Some(mut row) => {
@@ -54,9 +58,13 @@ async fn run(mut admitted: Admitted) -> Reply {
                 granted += 1;
             }
             None => {
-                let wanted =
-                    NewBinding { role_id: role_id.clone(), resource_id: id.clone(), propagate };
-                change.add(&mut work, &wanted, "").await?;
+                let wanted = NewBinding {
+                    role_id: role_id.clone(),
+                    resource_id: id.clone(),
+                    propagate,
+                    policy_id: None,
+                };
+                change.add(&mut work, &subject, &wanted, "").await?;
                 granted += 1;
             }
         }

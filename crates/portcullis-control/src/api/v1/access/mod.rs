@@ -5,14 +5,13 @@ pub(super) mod list;
 pub(super) mod remove;
 pub(super) mod update;
 
-use portcullis_core::access::contributing;
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 
 use crate::api::problem::{Code, Problem};
 use crate::api::work::{Happening, Work};
 use crate::policy::OrgPolicy;
-use crate::resolve::{Access, bound_role, is_forbidden};
+use crate::resolve::{Access, Grounds, Holder, Via};
 use crate::store::accounts::AccountRow;
 use crate::store::audit::Target;
 use crate::store::bindings::{self, BindingRow};
@@ -20,8 +19,8 @@ use crate::store::resources::{self, ResourceRow};
 
 /// What the rows of one account are computed from.
 struct Rows {
+    grounds: Grounds,
     access: Access,
-    bindings: Vec<BindingRow>,
 }
 
 impl Rows {
@@ -30,10 +29,9 @@ impl Rows {
         account: &AccountRow,
         policy: &OrgPolicy,
     ) -> Result<Rows, Problem> {
-        let access = Access::of_subject(conn, &account.id, policy).await?;
-        let mut bindings = bindings::list_of_subject(conn, &account.id).await?;
-        bindings.retain(|row| !is_forbidden(row, policy));
-        Ok(Rows { access, bindings })
+        let grounds = Grounds::of(conn, Holder::ServiceAccount, &account.id).await?;
+        let access = grounds.whole(policy);
+        Ok(Rows { grounds, access })
     }
 
     /// The row of a resource; `None` if the account has nothing there.
@@ -44,31 +42,36 @@ impl Rows {
         policy: &OrgPolicy,
     ) -> Result<Option<Value>, Problem> {
         self.access.locate(conn, &resource.org_id, &resource.id).await?;
-        let bound: Vec<_> = self.bindings.iter().filter_map(bound_role).collect();
-        let chosen = contributing(policy.inheritance, &bound, &self.access.paths, &resource.id);
-        let sources: Vec<Value> = chosen
+        let mut found = self.grounds.contributions(policy, &self.access.paths, &resource.id);
+        found.retain(|one| one.excluded.is_none());
+        let group_of = |row: &BindingRow, via| (via == Via::Group).then(|| row.subject_id.clone());
+        let sources: Vec<Value> = found
             .iter()
             .map(|one| {
-                let direct = one.resource_id == resource.id;
                 json!({
-                    "source": if direct { "direct" } else { "inherited" },
-                    "from_resource_id": one.resource_id,
-                    "role_id": one.role_id,
+                    "source": one.via.as_str(),
+                    "from_resource_id": one.row.resource_id,
+                    "group_id": group_of(one.row, one.via),
+                    "role_id": one.row.role_id,
+                    "policy_id": one.row.policy_id,
+                    "binding_id": one.row.id,
                 })
             })
             .collect();
-        let direct = self.bindings.iter().any(|row| row.resource_id == resource.id);
-        // Nearest first: without a direct binding, the first one is what is inherited.
-        let Some(nearest) = chosen.first() else { return Ok(None) };
-        let from = if direct { &resource.id } else { nearest.resource_id };
+        // Direct before inherited before group, as they come.
+        let Some(first) = found.first() else { return Ok(None) };
+        // What a policy gives is changed in the policy.
+        let editable =
+            found.iter().any(|one| one.via == Via::Direct && one.row.policy_id.is_none());
         Ok(Some(json!({
             "resource": {"id": resource.id, "kind": resource.kind, "name": resource.name},
-            "source": if direct { "direct" } else { "inherited" },
-            "from_resource_id": from,
-            "group_id": null,
+            "source": first.via.as_str(),
+            "from_resource_id": first.row.resource_id,
+            "group_id": group_of(first.row, first.via),
             "role_ids": self.access.roles_at(&resource.id),
             "permissions": self.access.permission_texts(&resource.id),
-            "editable": direct,
+            "denied": self.access.denied_texts(&resource.id),
+            "editable": editable,
             "sources": sources,
         })))
     }
@@ -93,7 +96,7 @@ async fn direct_bindings(
     resource: &ResourceRow,
 ) -> Result<Vec<BindingRow>, Problem> {
     let mut direct = bindings::list_of_subject(work.unit.conn(), &account.id).await?;
-    direct.retain(|row| row.resource_id == resource.id);
+    direct.retain(|row| row.resource_id == resource.id && row.policy_id.is_none());
     if !direct.is_empty() {
         return Ok(direct);
     }

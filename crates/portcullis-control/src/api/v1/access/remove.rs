@@ -6,7 +6,8 @@ use crate::api::problem::Code;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::Effect;
 use crate::domain::accounts::find_living;
-use crate::domain::bindings::{Change, Subject};
+use crate::domain::bindings::Change;
+use crate::domain::stakes::Subject;
 
 pub(crate) const OPERATION: Operation = Operation::delete(
     "/v1/organizations/{org}/service-accounts/{sa}/access/{resource}",

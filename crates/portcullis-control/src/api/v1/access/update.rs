@@ -7,7 +7,8 @@ use crate::api::problem::{Code, Problem};
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::Effect;
 use crate::domain::accounts::find_living;
-use crate::domain::bindings::{Change, Subject};
+use crate::domain::bindings::Change;
+use crate::domain::stakes::Subject;
 use serde_json::Value;
 
 pub(crate) const OPERATION: Operation = Operation::patch(

@@ -39,7 +39,7 @@ async fn run(mut admitted: Admitted) -> Reply {
     let wish = read(admitted.call.body().await?)?;
     let mut work = admitted.begin().await?;
     let (owner, mut row) = super::find(&mut work, &admitted.call).await?;
-    keys::refuse_escalation(&mut work, &owner.id).await?;
+    keys::refuse_escalation(&mut work, owner.kind, &owner.id).await?;
     admitted.check_version(row.version, false)?;
     let before = super::shown(&work, &owner, &row)?;
     let plain = keys::rotate(&mut work, &mut row, wish).await?;

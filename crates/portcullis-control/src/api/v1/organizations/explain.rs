@@ -34,18 +34,18 @@ async fn run(mut admitted: Admitted) -> Reply {
     let mut view = admitted.view().await?;
     let conn = view.conn();
     let (mut in_force, mut restriction) = (true, None);
-    let subject_id = match asked.about {
+    let (kind, subject_id) = match asked.about {
         About::Account(id) => {
             let row = accounts::find(conn, &org.id, &id).await?;
             let row = row.ok_or_else(|| unknown_reference("service_account_id"))?;
             in_force &= row.state()? == AccountState::Active;
-            id
+            ("service_account", id)
         }
         About::User(id) => {
             let row = users::find(conn, &org.id, &id).await?;
             let row = row.ok_or_else(|| unknown_reference("user_id"))?;
             in_force &= row.is_active();
-            id
+            ("user", id)
         }
         About::Key(id) => {
             let row = keys::find_by_id(conn, &id).await?.filter(|row| row.org_id == org.id);
@@ -55,7 +55,7 @@ async fn run(mut admitted: Admitted) -> Reply {
             in_force &=
                 row.state()? == KeyState::Active && !expired && owner.state == AccountState::Active;
             restriction = restriction_of(&row)?;
-            row.owner_id
+            (owner.kind, row.owner_id)
         }
     };
     let resource_id = asked.resource_id.unwrap_or_else(|| org.root_resource_id.clone());
@@ -65,6 +65,7 @@ async fn run(mut admitted: Admitted) -> Reply {
     let seq = feed::find_head(conn).await?.position.seq;
     let question = Question {
         org,
+        kind,
         subject_id: &subject_id,
         in_force,
         restriction,

@@ -10,8 +10,11 @@ use crate::api::reply::{Mutation, Reply};
 use crate::api::views;
 use crate::api::work::unknown_reference;
 use crate::domain::Effect;
-use crate::domain::bindings::{Change, NewBinding, Subject, check_subject};
+use crate::domain::bindings::{Change, NewBinding, check_subject};
+use crate::domain::stakes::Subject;
 use crate::store::resources;
+
+pub(super) const SUBJECT_KINDS: &[&str] = &["group", "service_account", "user"];
 
 pub(crate) const OPERATION: Operation = Operation::post(
     "/v1/organizations/{org}/role-bindings",
@@ -27,6 +30,7 @@ pub(crate) const OPERATION: Operation = Operation::post(
 .answers(Answer::created("role_binding", "RoleBinding"))
 .may_refuse(&[
     Code::DuplicateBinding,
+    Code::ImmutableObject,
     Code::PolicyForbids,
     Code::PrivilegeEscalation,
     Code::RoleLimitReached,
@@ -41,9 +45,13 @@ async fn run(mut admitted: Admitted) -> Reply {
         return Err(unknown_reference("resource_id"));
     }
     work.check_at("role_binding:create", &wanted.resource_id).await?;
+    if wanted.policy_id.is_some() {
+        let root = work.org()?.root_resource_id.clone();
+        work.check_at("security_policy:update", &root).await?;
+    }
     check_subject(&mut work, &subject, "subject.id").await?;
-    let mut change = Change::begin(&mut work, subject).await?;
-    let row = change.add(&mut work, &wanted, "").await?;
+    let mut change = Change::begin(&mut work, subject.clone()).await?;
+    let row = change.add(&mut work, &subject, &wanted, "").await?;
     let warnings = std::mem::take(&mut change.warnings);
     change.finish(&mut work).await?;
     let shown = views::binding(&row);
@@ -57,24 +65,26 @@ async fn run(mut admitted: Admitted) -> Reply {
         .await)
 }
 
-fn read(mut body: Fields) -> Result<(NewBinding, Subject), Faults> {
+pub(super) fn read(mut body: Fields) -> Result<(NewBinding, Subject), Faults> {
     let role_id = body.required("role_id", fields::id);
     let resource_id = body.required("resource_id", fields::id);
     let propagate = body.optional("propagate", fields::boolean);
-    let subject = body.required(
-        "subject",
-        fields::object(|mut inner| {
-            let kind = inner.required("kind", fields::one_of(&["service_account", "user"]));
-            let id = inner.required("id", fields::id);
-            let complete = inner.finish()?;
-            Ok(Subject { kind: kind.value(&complete).to_owned(), id: id.value(&complete) })
-        }),
-    );
+    let policy_id = body.optional("policy_id", fields::id);
+    let subject = body.required("subject", fields::object(read_subject));
     let complete = body.finish()?;
     let wanted = NewBinding {
         role_id: role_id.value(&complete),
         resource_id: resource_id.value(&complete),
         propagate: propagate.value(&complete).unwrap_or(true),
+        policy_id: policy_id.value(&complete),
     };
     Ok((wanted, subject.value(&complete)))
+}
+
+/// Whom a binding is for.
+pub(in crate::api::v1) fn read_subject(mut inner: Fields) -> Result<Subject, Faults> {
+    let kind = inner.required("kind", fields::one_of(SUBJECT_KINDS));
+    let id = inner.required("id", fields::id);
+    let complete = inner.finish()?;
+    Ok(Subject { kind: kind.value(&complete).to_owned(), id: id.value(&complete) })
 }

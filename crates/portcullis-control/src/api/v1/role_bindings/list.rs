@@ -40,8 +40,9 @@ fn filter(query: &mut Query) -> BindingFilter {
         role_id: query.text("role_id"),
         subject_id: query.text("subject_id"),
         subject_kind: query
-            .read("subject_kind", fields::one_of(&["service_account", "user"]))
+            .read("subject_kind", fields::one_of(super::create::SUBJECT_KINDS))
             .map(str::to_owned),
         resource_id: query.text("resource_id"),
+        policy_id: query.text("policy_id"),
     }
 }

@@ -1,5 +1,6 @@
 //! `O/role-bindings`.
 
+pub(super) mod batch;
 pub(super) mod create;
 pub(super) mod list;
 pub(super) mod read;

@@ -6,7 +6,8 @@ use crate::api::problem::Code;
 use crate::api::reply::{Mutation, Reply};
 use crate::api::views;
 use crate::domain::Effect;
-use crate::domain::bindings::{Change, Subject};
+use crate::domain::bindings::Change;
+use crate::domain::stakes::Subject;
 
 pub(crate) const OPERATION: Operation = Operation::delete(
     "/v1/organizations/{org}/role-bindings/{binding}",
@@ -15,7 +16,7 @@ pub(crate) const OPERATION: Operation = Operation::delete(
     |admitted| Box::pin(run(admitted)),
 )
 .answers(Answer::narrowed("role_binding", "RoleBinding"))
-.may_refuse(&[Code::LastOwner]);
+.may_refuse(&[Code::ImmutableObject, Code::LastOwner, Code::PrivilegeEscalation]);
 
 async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;

@@ -9,7 +9,8 @@ use crate::api::problem::Code;
 use crate::api::reply::{Mutation, Reply};
 use crate::api::views;
 use crate::domain::Effect;
-use crate::domain::bindings::{Change, Subject};
+use crate::domain::bindings::Change;
+use crate::domain::stakes::Subject;
 
 const READ_ONLY: &[&str] = &[
     "id",
@@ -34,6 +35,7 @@ pub(crate) const OPERATION: Operation = Operation::patch(
 .answers(Answer::narrowed("role_binding", "RoleBinding"))
 .may_refuse(&[
     Code::DuplicateBinding,
+    Code::ImmutableObject,
     Code::LastOwner,
     Code::PolicyForbids,
     Code::PrivilegeEscalation,

@@ -7,6 +7,7 @@ use crate::api::operation::{Answer, Operation};
 use crate::api::problem::Problem;
 use crate::api::reply::{self, Reply};
 use crate::api::views;
+use crate::store::roles;
 
 pub(crate) const OPERATION: Operation = Operation::get(
     "/v1/organizations/{org}/roles/{role}",
@@ -18,6 +19,12 @@ pub(crate) const OPERATION: Operation = Operation::get(
 
 async fn run(admitted: Admitted) -> Reply {
     admitted.call.no_query()?;
-    let role = BuiltinRole::find(admitted.call.param("role")).ok_or_else(Problem::not_found)?;
-    Ok(reply::object(&admitted.call, 1, views::role(role)))
+    let id = admitted.call.param("role");
+    if let Some(role) = BuiltinRole::find(id) {
+        return Ok(reply::object(&admitted.call, 1, views::built_in_role(role)));
+    }
+    let mut view = admitted.view().await?;
+    let row = roles::find(view.conn(), &admitted.org()?.id, id).await?;
+    let row = row.ok_or_else(Problem::not_found)?;
+    Ok(reply::object(&admitted.call, row.version, views::role(&row)))
 }

@@ -21,7 +21,10 @@ pub(crate) const OPERATION: Operation = Operation::post(
     Need::root("service_account.create", "service_account:create").entitled(),
     |admitted| Box::pin(run(admitted)),
 )
-.notes("All or nothing. A key needs api_key:create, bindings need role_binding:create as well.")
+.notes(
+    "All or nothing. A key needs api_key:create, bindings need role_binding:create, groups need \
+     group_member:create as well.",
+)
 .reads(
     |body| read(body, "").err(),
     r#"{"username": "ci", "role_id": "viewer", "create_key": {"name": "main"}}"#,
@@ -46,6 +49,9 @@ async fn run(mut admitted: Admitted) -> Reply {
     }
     for (_, binding) in &wanted.bindings {
         work.check_at("role_binding:create", &binding.resource_id).await?;
+    }
+    if !wanted.group_ids.is_empty() {
+        work.check_at("group_member:create", &root).await?;
     }
     let created = accounts::create(&mut work, wanted).await?;
     let shown = super::shown(work.unit.conn(), &created.row).await?;
@@ -83,12 +89,14 @@ fn read(mut body: Fields, root: &str) -> Result<NewAccount, Faults> {
         body.optional("managed_by", fields::one_of(&["console", "api", "terraform", "migration"]));
     let role_id = body.optional("role_id", fields::id);
     let bindings = body.optional("bindings", fields::list(0..=200, binding()));
+    let group_ids = body.optional("group_ids", group_ids());
     let key = body.optional("create_key", fields::object(read_key));
     let complete = body.finish()?;
     let mut all: Vec<(String, NewBinding)> = Vec::new();
     if let Some(role_id) = role_id.value(&complete) {
         let resource_id = root.to_owned();
-        all.push((String::new(), NewBinding { role_id, resource_id, propagate: true }));
+        let policy_id = None;
+        all.push((String::new(), NewBinding { role_id, resource_id, propagate: true, policy_id }));
     }
     for (index, one) in bindings.value(&complete).unwrap_or_default().into_iter().enumerate() {
         all.push((format!("bindings[{index}]."), one));
@@ -102,8 +110,14 @@ fn read(mut body: Fields, root: &str) -> Result<NewAccount, Faults> {
         external_refs: external_refs.value(&complete).unwrap_or_default(),
         managed_by: managed_by.value(&complete).unwrap_or("api"),
         bindings: all,
+        group_ids: group_ids.value(&complete).unwrap_or_default(),
         key: key.value(&complete),
     })
+}
+
+/// Groups by their ids.
+pub(in crate::api::v1) fn group_ids() -> impl Reader<Value = Vec<String>> {
+    fields::list(0..=200, fields::id)
 }
 
 fn binding() -> impl Reader<Value = NewBinding> {
@@ -116,6 +130,7 @@ fn binding() -> impl Reader<Value = NewBinding> {
             role_id: role_id.value(&complete),
             resource_id: resource_id.value(&complete),
             propagate: propagate.value(&complete).unwrap_or(true),
+            policy_id: None,
         })
     })
 }

@@ -54,6 +54,7 @@ fn filter(query: &mut Query) -> AccountFilter {
         }),
         q: query.text("q"),
         managed_by: query.read("managed_by", fields::one_of(managers)).map(str::to_owned),
+        group_id: query.text("group_id"),
         unused_since_ms: query.read("unused_since", fields::instant).map(column),
         include_deleted: include_deleted || state == Some("deleted"),
     }

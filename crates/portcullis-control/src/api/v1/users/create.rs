@@ -9,6 +9,7 @@ use crate::api::operation::{Answer, Operation};
 use crate::api::problem::Code;
 use crate::api::readers::Reader;
 use crate::api::reply::{Mutation, Reply};
+use crate::api::v1::service_accounts::create::group_ids;
 use crate::api::views;
 use crate::domain::Effect;
 use crate::domain::users::{self, NewUser};
@@ -32,6 +33,10 @@ async fn run(mut admitted: Admitted) -> Reply {
         let root = work.org()?.root_resource_id.clone();
         work.check_at("role_binding:create", &root).await?;
     }
+    if !wanted.group_ids.is_empty() {
+        let root = work.org()?.root_resource_id.clone();
+        work.check_at("group_member:create", &root).await?;
+    }
     let created = users::create(&mut work, wanted).await?;
     let shown = views::user(&created.row);
     let bindings: Vec<Value> = created.binding.iter().map(views::binding).collect();
@@ -51,11 +56,13 @@ fn read(mut body: Fields) -> Result<NewUser, Faults> {
     let username = body.required("username", fields::name(Username::parse));
     let email = body.required("email", email());
     let role_id = body.optional("role_id", fields::id);
+    let group_ids = body.optional("group_ids", group_ids());
     let complete = body.finish()?;
     Ok(NewUser {
         username: username.value(&complete),
         email: email.value(&complete),
         role_id: role_id.value(&complete),
+        group_ids: group_ids.value(&complete).unwrap_or_default(),
     })
 }
 

@@ -1,0 +1,25 @@
+//! `GET O/groups/{group}`.
+
+use crate::api::admission::{Admitted, Need};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::Problem;
+use crate::api::reply::{self, Reply};
+use crate::store::groups;
+
+pub(crate) const OPERATION: Operation = Operation::get(
+    "/v1/organizations/{org}/groups/{group}",
+    "Read a group",
+    Need::root("group.read", "group:read"),
+    |admitted| Box::pin(run(admitted)),
+)
+.answers(Answer::Object("Group"));
+
+async fn run(admitted: Admitted) -> Reply {
+    admitted.call.no_query()?;
+    let mut view = admitted.view().await?;
+    let id = admitted.call.param("group");
+    let row = groups::find(view.conn(), &admitted.org()?.id, id).await?;
+    let row = row.ok_or_else(Problem::not_found)?;
+    let shown = super::shown(view.conn(), &row).await?;
+    Ok(reply::object(&admitted.call, row.version, shown))
+}
