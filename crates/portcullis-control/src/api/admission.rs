@@ -22,6 +22,8 @@ use crate::store::{Unit, View};
 pub(crate) enum At {
     /// On the organization's root.
     Root,
+    /// Which permission it is, is said in the body; see [`Admitted::require`].
+    Body,
     /// Somewhere: where exactly is said in the body, and checked by the operation.
     Somewhere,
 }
@@ -89,6 +91,11 @@ impl Need {
     /// is let in as well.
     pub(crate) const fn in_own_or_operator(self) -> Need {
         Need { who: Who::OwnMemberOrOperator, ..self }
+    }
+
+    /// Members come in; the body says what more it takes.
+    pub(crate) const fn in_body(action: &'static str) -> Need {
+        Need { at: At::Body, ..Need::root(action, "") }
     }
 
     pub(crate) const fn entitled(self) -> Need {
@@ -184,10 +191,11 @@ fn check(member: &Member, need: Need, call: &Call) -> Result<(), Problem> {
     if need.or_self && member.is_user(call.param("user")) {
         return Ok(());
     }
-    let permission = permission(need.permission);
+    let permission = || permission(need.permission);
     let granted = match need.at {
-        At::Root => member.access.permits(&permission, &member.org.root_resource_id),
-        At::Somewhere => member.access.permits_somewhere(&permission),
+        At::Body => true,
+        At::Root => member.access.permits(&permission(), &member.org.root_resource_id),
+        At::Somewhere => member.access.permits_somewhere(&permission()),
     };
     if granted { Ok(()) } else { Err(Problem::permission_denied(need.permission)) }
 }
@@ -214,6 +222,15 @@ impl Admitted {
     /// The organization of the path.
     pub(crate) fn org(&self) -> Result<&OrganizationRow, Problem> {
         self.org.as_ref().ok_or_else(Problem::not_found)
+    }
+
+    /// What the body asked for needs this, now and in every transaction.
+    pub(crate) fn require(&mut self, need: Need) -> Result<(), Problem> {
+        if let Caller::Member(member) = &self.caller {
+            check(member, need, &self.call)?;
+        }
+        self.need = need;
+        Ok(())
     }
 
     pub(crate) async fn view(&self) -> Result<View, Problem> {

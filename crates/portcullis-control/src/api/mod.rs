@@ -4,6 +4,7 @@
 //! It never logs a body or an `Authorization` header.
 
 pub(crate) mod admission;
+pub(crate) mod batch;
 pub(crate) mod body;
 pub(crate) mod call;
 mod dispatch;

@@ -137,7 +137,7 @@ fn described(operation: &Operation) -> Value {
     }
     put("responses", Value::Object(responses(operation)));
     let Need { permission, who, .. } = operation.need;
-    if who != Who::Anybody {
+    if who != Who::Anybody && !permission.is_empty() {
         put("x-permission", json!(permission));
     }
     Value::Object(members)
@@ -151,6 +151,7 @@ fn described_need(operation: &Operation) -> String {
     }
     text.push_str(&match who {
         Who::Anybody => "Everybody whose credential is accepted may call it.".to_owned(),
+        Who::Member if permission.is_empty() => String::new(),
         Who::Member => format!("Needs `{permission}`."),
         Who::MemberOrOperator | Who::OwnMemberOrOperator => {
             format!("Needs `{permission}`; the installation operator may call it, too.")

@@ -69,6 +69,12 @@ impl Mutation {
         self.with("value", json!(plain.expose())).with("secret", json!(plain.tail()))
     }
 
+    /// Secrets are shown in its members, this one time.
+    pub(crate) fn with_secrets(mut self) -> Mutation {
+        self.secret = true;
+        self
+    }
+
     /// Waits for gateways as asked and answers.
     pub(crate) async fn send(mut self, admitted: &Admitted, wait: Wait) -> Response {
         let Committed { position, reaches_gateways } = self.committed;

@@ -14,6 +14,8 @@ pub(crate) const OBJECTS: &[(&str, Schema)] = &[
     ("AccessRows", || list(reference("AccessRow"))),
     ("AuditEvent", audit_event),
     ("Author", author),
+    ("BatchResult", batch_result),
+    ("BatchResults", || list(reference("BatchResult"))),
     ("ChainVerdict", chain_verdict),
     ("Count", number),
     ("Diagnosis", diagnosis),
@@ -120,6 +122,18 @@ fn nullable_instant() -> Value {
 
 fn author() -> Value {
     closed(&[("kind", text()), ("id", text()), ("display", text())])
+}
+
+/// What became of one object of a batch.
+fn batch_result() -> Value {
+    closed(&[
+        ("id", text()),
+        ("status", number()),
+        ("code", nullable(text())),
+        ("detail?", text()),
+        ("value?", text()),
+        ("secret?", text()),
+    ])
 }
 
 fn organization() -> Value {

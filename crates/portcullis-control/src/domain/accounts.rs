@@ -156,7 +156,30 @@ pub(crate) async fn patch(
     Ok(())
 }
 
-/// Switches an account on. `None` if it was on already.
+/// A change of an account's state.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AccountSwitch {
+    Activate,
+    Deactivate,
+    Delete,
+    Revoke,
+}
+
+/// Switches an account. False if it was so already.
+pub(crate) async fn switch(
+    work: &mut Work,
+    row: &mut AccountRow,
+    to: AccountSwitch,
+) -> Result<bool, Problem> {
+    match to {
+        AccountSwitch::Activate => activate(work, row).await,
+        AccountSwitch::Deactivate => Ok(deactivate(work, row).await?.is_some()),
+        AccountSwitch::Delete => delete(work, row).await.map(|()| true),
+        AccountSwitch::Revoke => revoke(work, row).await,
+    }
+}
+
+/// Switches an account on. False if it was on already.
 pub(crate) async fn activate(work: &mut Work, row: &mut AccountRow) -> Result<bool, Problem> {
     offered(&work.org()?.policy, AccountOp::Deactivate)?;
     let Transition::Changed(state) = row.state()?.activate()? else { return Ok(false) };

@@ -191,6 +191,14 @@ pub(crate) async fn patch(
         let (kind, id) = (row.owner_kind.clone(), row.owner_id.clone());
         refuse_escalation(work, &kind, &id).await?;
     }
+    let expiry = match expires_at {
+        Some(at) => {
+            let wish = at.map_or(ExpiryWish::Never, ExpiryWish::At);
+            let settled = settle_expiry(&policy, wish, work.now);
+            Some(settled.map_err(|(code, detail)| Problem::field("expires_at", code, detail))?)
+        }
+        None => None,
+    };
     row.state()?.editable()?;
     if let Some(name) = name {
         refuse_taken_name(work, &row.owner_id, &name, Some(&row.id)).await?;
@@ -204,10 +212,7 @@ pub(crate) async fn patch(
             serde_json::to_string(&restriction).expect("a restriction has only string keys")
         });
     }
-    if let Some(at) = expires_at {
-        let wish = at.map_or(ExpiryWish::Never, ExpiryWish::At);
-        let expiry = settle_expiry(&policy, wish, work.now)
-            .map_err(|(code, detail)| Problem::field("expires_at", code, detail))?;
+    if let Some(expiry) = expiry {
         let changed = secrets_of(row)
             .with_expiry(expiry, work.now)
             .map_err(|past| Problem::field("expires_at", FieldCode::OutOfRange, past))?;

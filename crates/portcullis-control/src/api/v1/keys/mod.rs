@@ -2,6 +2,7 @@
 //! else they are as an account's.
 
 pub(super) mod activate;
+pub(super) mod batch;
 pub(super) mod create;
 pub(super) mod deactivate;
 pub(super) mod list;

@@ -65,7 +65,8 @@ fn read(mut body: Fields) -> Result<RotationWish, Faults> {
     })
 }
 
-fn expiry() -> impl Reader<Value = RotateWish> {
+/// What becomes of the expiry.
+pub(super) fn expiry() -> impl Reader<Value = RotateWish> {
     let schema = json!({
         "type": "string",
         "anyOf": [{"enum": ["keep", "never"]}, {"format": "date-time"}],

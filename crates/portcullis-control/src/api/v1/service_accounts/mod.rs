@@ -1,6 +1,7 @@
 //! `O/service-accounts`.
 
 pub(super) mod activate;
+pub(super) mod batch;
 pub(super) mod create;
 pub(super) mod deactivate;
 pub(super) mod list;
