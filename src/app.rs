@@ -29,7 +29,7 @@ use control_half::{ControlHalf, RunningControl};
 use gateway_half::{GatewayHalf, RunningGateway};
 pub use reload::{FileWatch, Reloader, Source};
 
-use crate::config::Config;
+use crate::config::{AdminAddress, Config};
 use crate::telemetry::LogLevel;
 
 /// The owner's key of the organization `default`, in the data directory.
@@ -59,7 +59,7 @@ pub struct Addresses {
     pub control: Option<SocketAddr>,
     /// The operator's listener of the gateway.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<AdminAddress>,
 }
 
 /// Opens everything the process needs and binds every socket; serves nothing yet. Blocks, so it
@@ -231,7 +231,7 @@ mod tests {
         let Addresses { listeners, control, admin } = running.addresses().clone();
         assert!(listeners.iter().all(|(_, address)| address.port() != 0));
         assert!(control.is_some_and(|address| address.port() != 0));
-        assert!(admin.is_some_and(|address| address.port() != 0));
+        assert!(matches!(admin, Some(AdminAddress::Tcp(address)) if address.port() != 0));
         running.drain().expect("it ends");
 
         let again = build(&config, Halves::Both, &clock, &entropy).expect("it starts again");

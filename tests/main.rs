@@ -5,6 +5,7 @@
 #![expect(clippy::print_stderr, reason = "a failing test shows the end of the program's log")]
 
 mod admin_api;
+mod admin_listener;
 mod bad_input;
 mod balancing;
 mod cli;

@@ -55,7 +55,7 @@ impl GatewayHalf {
         let registry = prometheus::Registry::new();
         let admin_token = config.admin.token_file.0.clone().or(own_admin_token);
         let admin_settings = admin::Settings {
-            address: config.admin.address,
+            address: config.admin.address.clone(),
             token: admin_token
                 .map(|path| read_token(&path))
                 .transpose()

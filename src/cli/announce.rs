@@ -9,7 +9,7 @@ use serde_json::json;
 use super::demo::{self, Demo, DemoUpstream};
 use super::output::Output;
 use crate::app::{ADMIN_TOKEN, Addresses, OPERATOR_TOKEN, Running};
-use crate::config::Config;
+use crate::config::{AdminAddress, Config};
 
 /// How long the start line waits for the gateway half to have its first directory.
 const READY_PATIENCE: Duration = Duration::from_secs(10);
@@ -78,8 +78,16 @@ fn banner(
     if let Some(address) = addresses.control {
         lines.push(format!("  admin API   http://{address}"));
     }
-    if let Some(address) = addresses.admin {
-        lines.push(format!("  operations  http://{address}/readyz  /metrics  /admin/v1/status"));
+    match &addresses.admin {
+        Some(AdminAddress::Tcp(address)) => {
+            lines.push(format!("  operations  http://{address}/readyz  /metrics  /admin/v1/status"))
+        }
+        Some(AdminAddress::Socket(path)) => lines.push(format!(
+            "  operations  curl --unix-socket {} http://localhost/readyz  /metrics  \
+             /admin/v1/status",
+            path.display()
+        )),
+        None => {}
     }
     if addresses.control.is_some() {
         let directory = config.control.data_dir.display();
@@ -118,7 +126,7 @@ mod tests {
         let addresses = Addresses {
             listeners: vec![("public".to_owned(), ([127, 0, 0, 1], 8080).into())],
             control: None,
-            admin: Some(([127, 0, 0, 1], 9901).into()),
+            admin: Some(AdminAddress::Tcp(([127, 0, 0, 1], 9901).into())),
         };
         let line = start_line(&addresses, None);
         assert_eq!(line["event"], "started");

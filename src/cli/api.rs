@@ -91,13 +91,21 @@ pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
         .block_on(future)
 }
 
+fn client() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .timeout(Duration::from_secs(60))
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+}
+
 /// A connection to the admin API.
 pub(crate) struct Api {
     /// The flag that names another server, for advice.
     flag: &'static str,
     server: String,
     client: reqwest::Client,
-    token: Zeroizing<String>,
+    /// None at a socket file, which asks for none.
+    token: Option<Zeroizing<String>>,
     org: Option<String>,
     wait: bool,
 }
@@ -116,13 +124,16 @@ impl Api {
             let message = format!("{flag} {server}: allowed: http://HOST:PORT");
             return Err(Usage(message).into());
         }
-        let client = reqwest::Client::builder()
-            .timeout(Duration::from_secs(60))
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .context("the HTTP client cannot be started")?;
-        Ok(Self { flag, server, client, token, org, wait })
+        let client = client().build().context("the HTTP client cannot be started")?;
+        Ok(Self { flag, server, client, token: Some(token), org, wait })
+    }
+
+    /// A client of the server behind a socket file.
+    pub(crate) fn at_socket(flag: &'static str, path: &str) -> anyhow::Result<Self> {
+        let client =
+            client().unix_socket(path).build().context("the HTTP client cannot be started")?;
+        let server = "http://localhost".to_owned();
+        Ok(Self { flag, server, client, token: None, org: None, wait: false })
     }
 
     /// One call. Gives the status and the JSON body; `{}` where there is none.
@@ -133,7 +144,10 @@ impl Api {
         body: Option<&Value>,
     ) -> anyhow::Result<(u16, Value)> {
         let url = format!("{}{path}", self.server);
-        let mut request = self.client.request(method, url).bearer_auth(self.token.as_str());
+        let mut request = self.client.request(method, url);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.as_str());
+        }
         if let Some(body) = body {
             request = request.json(body);
         }

@@ -44,7 +44,7 @@ pub(super) struct Explain {
     /// The resource of the permission: id, name or KIND/REF.
     #[arg(long, default_value = "org", requires = "permission")]
     resource: String,
-    /// The gateway's admin listener.
+    /// The gateway's admin listener: http://HOST:PORT, or unix:PATH for a socket file.
     #[arg(long, env = "PORTCULLIS_GATEWAY", default_value = "http://127.0.0.1:9901")]
     gateway: String,
     /// The file of its token.
@@ -175,9 +175,14 @@ impl Explain {
         answers: &mut serde_json::Map<String, Value>,
         steps: &mut Vec<Step>,
     ) -> anyhow::Result<()> {
-        let token = read_token(&self.gateway_token_file)
-            .context("the gateway's admin listener needs a token: --gateway-token-file")?;
-        let gateway = Api::new("--gateway", &self.gateway, token, None, false)?;
+        let gateway = match self.gateway.strip_prefix("unix:") {
+            Some(socket) => Api::at_socket("--gateway", socket)?,
+            None => {
+                let token = read_token(&self.gateway_token_file)
+                    .context("the gateway's admin listener needs a token: --gateway-token-file")?;
+                Api::new("--gateway", &self.gateway, token, None, false)?
+            }
+        };
         let mut question = json!({
             "key_id": self.key_id,
             "method": self.method,

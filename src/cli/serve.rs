@@ -19,7 +19,7 @@ use super::output::Output;
 use crate::app::{self, FileWatch, Halves, Running, Source};
 use crate::config::choices::FeedMode;
 use crate::config::sections::Config;
-use crate::config::{self, Faults, Name, OptionalFile, OptionalName};
+use crate::config::{self, AdminAddress, Faults, Name, OptionalFile, OptionalName};
 use crate::system::{SystemClock, SystemEntropy};
 use crate::telemetry;
 
@@ -51,9 +51,10 @@ struct GatewayFlags {
     /// Where requests are taken [default: 127.0.0.1:8080]; port 0 picks a free port.
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// Where /livez, /readyz, /metrics and /admin/v1 are served [default: 127.0.0.1:9901]
+    /// Where /livez, /readyz, /metrics and /admin/v1 are served: an address, or unix:PATH for a
+    /// socket file [default: 127.0.0.1:9901]
     #[arg(long, value_name = "ADDR")]
-    admin: Option<SocketAddr>,
+    admin: Option<AdminAddress>,
     /// The protected service, http://HOST:PORT. Without routes in the configuration every path
     /// goes to it and needs a valid key.
     #[arg(long, value_name = "URL", value_parser = upstream_authority)]
@@ -220,8 +221,8 @@ impl GatewayFlags {
                 several => return Err(ambiguous("--listen", "listeners", several.len())),
             }
         }
-        if let Some(address) = self.admin {
-            config.admin.address = address;
+        if let Some(address) = &self.admin {
+            config.admin.address.clone_from(address);
         }
         if let Some(host) = &self.upstream {
             match config.upstreams.as_mut_slice() {

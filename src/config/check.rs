@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::choices::{Auth, FeedMode};
+use super::domain::AdminAddress;
 use super::fault::{Fault, Place};
 use super::sections::{Config, Feed, Route};
 
@@ -61,10 +62,9 @@ pub fn warnings(config: &Config) -> Vec<String> {
             out.push(format!("upstreams.{} is used by no route", upstream.name.0));
         }
     }
-    for (key, address) in
-        [("control.listen", config.control.listen), ("admin.address", config.admin.address)]
-    {
-        if !address.ip().is_loopback() {
+    let control = AdminAddress::Tcp(config.control.listen);
+    for (key, address) in [("control.listen", &control), ("admin.address", &config.admin.address)] {
+        if !address.is_local() {
             out.push(format!(
                 "{key} is {address}: plain HTTP off loopback shows tokens to the network; keep it \
                  on a private link"
@@ -93,7 +93,11 @@ fn addresses_differ(faults: &mut Vec<Fault>, config: &Config) {
     let mut seen: Vec<SocketAddr> = vec![config.control.listen];
     let listeners =
         config.listeners.iter().map(|l| (format!("listeners.{}.address", l.name.0), l.address));
-    for (key, address) in listeners.chain([("admin.address".to_owned(), config.admin.address)]) {
+    let admin = match config.admin.address {
+        AdminAddress::Socket(_) => None,
+        AdminAddress::Tcp(address) => Some(("admin.address".to_owned(), address)),
+    };
+    for (key, address) in listeners.chain(admin) {
         if address.port() != 0 && seen.contains(&address) {
             fault(
                 faults,

@@ -1,6 +1,8 @@
 //! Kinds of values with a meaning of their own: URLs, header names, credentials, key prefixes.
 //! Each keeps the text it was read from, so that the configuration can be shown as it was meant.
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -9,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use portcullis_core::access::Permission;
 use portcullis_core::key::Prefix;
 use portcullis_gateway::CredentialSource;
+use serde::Serialize;
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -163,6 +166,74 @@ impl Setting for PublicKey {
     fn write(&self) -> toml::Value {
         let text = self.0.map(|key| URL_SAFE_NO_PAD.encode(key));
         toml::Value::String(text.unwrap_or_default())
+    }
+}
+
+/// Where the operator's listener is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminAddress {
+    /// A socket file of mode 0600: whoever may open it may do everything.
+    Socket(PathBuf),
+    /// An IP address and a port.
+    Tcp(SocketAddr),
+}
+
+impl AdminAddress {
+    /// Whether nobody on another machine can reach it.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Socket(_) => true,
+            Self::Tcp(address) => address.ip().is_loopback(),
+        }
+    }
+
+    /// The address, with the path of a socket file as `resolve` reads it.
+    fn parse(text: &str, resolve: impl FnOnce(&str) -> PathBuf) -> Option<Self> {
+        match text.strip_prefix("unix:") {
+            Some(path) if path.is_empty() || path.contains('\0') => None,
+            Some(path) => Some(Self::Socket(resolve(path))),
+            None => text.parse().ok().map(Self::Tcp),
+        }
+    }
+}
+
+impl FromStr for AdminAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text, |path| path.into()).ok_or_else(|| format!("allowed: {}", Self::allowed()))
+    }
+}
+
+impl fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(address) => address.fmt(f),
+        }
+    }
+}
+
+impl Serialize for AdminAddress {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Setting for AdminAddress {
+    fn allowed() -> String {
+        "an IP address and a port such as \"127.0.0.1:9901\", or \"unix:PATH\" for a socket file"
+            .to_owned()
+    }
+
+    fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = value.get_ref().as_str();
+        let parsed = text.and_then(|text| Self::parse(text, |path| reader.resolve(path)));
+        parsed.or_else(|| reader.refuse(value))
+    }
+
+    fn write(&self) -> toml::Value {
+        toml::Value::String(self.to_string())
     }
 }
 

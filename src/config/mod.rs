@@ -21,7 +21,7 @@ use toml::de::{DeTable, DeValue};
 
 pub use built_in::{pepper_file, route_everything, route_requiring, upstream, upstream_address};
 pub use check::warnings;
-pub use domain::{decode_public_key, is_authority};
+pub use domain::{AdminAddress, decode_public_key, is_authority};
 pub use fault::{Fault, Faults, Place};
 pub use kinds::{Name, OptionalFile, OptionalName};
 pub use plane::{control_settings, gateway_settings, reload_settings};

@@ -9,8 +9,9 @@ use super::choices::{
     OnStale, Underscore, UnknownResource,
 };
 use super::domain::{
-    BaseUrl, Credential, HeaderName, HostPattern, IdentityPrefix, KeyPrefix, MetadataUrl, Method,
-    OptionalPermission, PathPrefix, PathTemplate, PublicKey, Realm, RecordSink, UpstreamHost,
+    AdminAddress, BaseUrl, Credential, HeaderName, HostPattern, IdentityPrefix, KeyPrefix,
+    MetadataUrl, Method, OptionalPermission, PathPrefix, PathTemplate, PublicKey, Realm,
+    RecordSink, UpstreamHost,
 };
 use super::kinds::{Count, Fraction, Map, Name, Network, OptionalFile, OptionalName, Period, Size};
 use super::setting::section;
@@ -259,8 +260,9 @@ section! {
     /// `[admin]`
     pub struct Admin {
         /// Where /livez, /readyz, /metrics and /admin/v1 are served, on a thread of their own.
-        /// Off loopback /metrics needs the token too.
-        address: SocketAddr => default r#""127.0.0.1:9901""#,
+        /// Off loopback /metrics needs the token too. "unix:PATH" is a socket file of mode 0600: who
+        /// may open it needs no token at all.
+        address: AdminAddress => default r#""127.0.0.1:9901""#,
         /// A file of mode 0600 with the bearer token of /admin/v1; without one these paths answer
         /// 403. `portcullis up` takes operator-token of its data directory without it.
         token_file: OptionalFile => default r#""""#,

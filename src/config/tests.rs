@@ -79,6 +79,8 @@ fn the_effective_configuration_reads_back_as_the_same() {
 fn every_malformed_value_names_its_key_and_what_is_allowed() {
     let name =
         "a name of 1 to 63 letters, digits, `.`, `_` and `-` that starts with a letter or digit";
+    let admin =
+        "an IP address and a port such as \"127.0.0.1:9901\", or \"unix:PATH\" for a socket file";
     let address = "an IP address and a port such as \"127.0.0.1:8080\" or \"[::]:8080\"";
     let time = "a length of time such as \"250ms\", \"10s\", \"5m\" or \"1h\"";
     let cases: &[(&str, &str, &str, String)] = &[
@@ -110,7 +112,8 @@ fn every_malformed_value_names_its_key_and_what_is_allowed() {
         ("identity", "resource_metadata", "\"ftp://x\"", "an http or https URL of at most 512 characters, or \"\" for none".to_owned()),
         ("failures", "rate", "-1", "a whole number from 0 to 1000000000".to_owned()),
         ("failures", "period", "\"100ms\"", format!("{time}, from 1s to 1h")),
-        ("admin", "address", "\"unix:admin.sock\"", address.to_owned()),
+        ("admin", "address", "\"localhost:9901\"", admin.to_owned()),
+        ("admin", "address", "\"unix:\"", admin.to_owned()),
         ("log", "level", "\"verbose\"", "one of \"debug\", \"error\", \"info\", \"trace\", \"warn\"".to_owned()),
         ("log", "records", "\"file:\"", "\"stdout\", \"off\" or \"file:PATH\"".to_owned()),
         ("log", "sample_allowed", "1.5", "a number from 0.0 to 1.0".to_owned()),

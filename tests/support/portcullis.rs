@@ -128,6 +128,16 @@ impl Home {
             .unwrap_or_else(|(status, log)| panic!("it does not start: {status}\n{log}"))
     }
 
+    /// Starts the program with at most so many open descriptors.
+    #[track_caller]
+    pub(crate) fn start_with_descriptors(&self, count: u32, args: &[&str]) -> Portcullis {
+        let mut shell = Command::new("/bin/sh");
+        let script = format!(r#"ulimit -n {count}; exec "$0" "$@""#);
+        shell.args(["-c", &script, PROGRAM]).stdin(Stdio::null());
+        self.launch(shell, args)
+            .unwrap_or_else(|(status, log)| panic!("it does not start: {status}\n{log}"))
+    }
+
     fn launch(
         &self,
         mut command: Command,
@@ -198,6 +208,8 @@ struct Start {
     gateway: Option<SocketAddr>,
     control: Option<SocketAddr>,
     admin: Option<SocketAddr>,
+    /// The admin listener as it was said.
+    admin_text: String,
 }
 
 impl Start {
@@ -211,6 +223,7 @@ impl Start {
             gateway: address(&line["gateway"]),
             control: address(&line["control"]),
             admin: address(&line["admin"]),
+            admin_text: line["admin"].as_str().unwrap_or_default().to_owned(),
         })
     }
 }
@@ -238,6 +251,11 @@ impl Portcullis {
     /// Where liveness, readiness and metrics are.
     pub(crate) fn admin_listener(&self) -> SocketAddr {
         self.start.admin.expect("it has an admin listener")
+    }
+
+    /// The path of the admin listener's socket file.
+    pub(crate) fn admin_socket(&self) -> PathBuf {
+        PathBuf::from(self.start.admin_text.strip_prefix("unix:").expect("a socket file"))
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -21,12 +21,14 @@ use crate::feed_client::{Base, FeedClient};
 use crate::listener::listen;
 use crate::metrics::Metrics;
 use crate::phase::nanos;
-use crate::plan::Plan;
+use crate::plan::{Plan, UpstreamPlan};
 use crate::reload::{Order, ReloadError};
 use crate::settings::{Fault, Feed, Records, Settings};
 use crate::shared::{Shared, SourceCounts};
 use crate::sink::{self, Sink};
-use crate::status::{Explanation, FeedStatus, Question, Status};
+use crate::status::{
+    Explanation, FeedStatus, Question, Status, UpstreamAddressStatus, UpstreamStatus,
+};
 use crate::steward;
 use crate::subscriber::{Origin, Subscription};
 use crate::usage;
@@ -259,6 +261,23 @@ impl Running {
     }
 }
 
+fn upstream(shared: &Shared, plan: &UpstreamPlan) -> UpstreamStatus {
+    let connections = |state: &str| {
+        let labels = [plan.name.as_str(), state];
+        shared.metrics.upstream_connections.with_label_values(&labels).get()
+    };
+    let addresses = plan.addresses.iter().map(|address| UpstreamAddressStatus {
+        host: address.host.clone(),
+        resolved: Vec::clone(&address.resolved.load()),
+    });
+    UpstreamStatus {
+        name: plan.name.clone(),
+        idle: connections("idle"),
+        active: connections("active"),
+        addresses: addresses.collect(),
+    }
+}
+
 fn ended(joined: std::thread::Result<io::Result<()>>) -> io::Result<()> {
     joined.unwrap_or_else(|_| Err(io::Error::other("a thread of the gateway panicked")))
 }
@@ -297,6 +316,14 @@ impl GatewayHandle {
             draining: shared.is_draining(),
             workers: shared.in_flight.len(),
             in_flight: shared.in_flight.iter().map(|count| count.load(Ordering::Relaxed)).sum(),
+            connections: shared.connections.load(Ordering::Relaxed) as u64,
+            upstreams: shared
+                .plan
+                .load()
+                .upstreams
+                .iter()
+                .map(|plan| upstream(shared, plan))
+                .collect(),
             feed,
             counts: Vec::clone(&shared.counts.load()),
         }

@@ -54,6 +54,7 @@ pub use settings::{
 };
 pub use status::{
     Check, Explanation, FeedStatus, HeldRecord, KindCount, Question, RefusedRecord, Status,
+    UpstreamAddressStatus, UpstreamStatus,
 };
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! What a running gateway tells about itself: its state for operators and, for one key and one
 //! request, the chain of checks. Reads shared state only; never touches a worker.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 /// State of a running gateway, as `GET /admin/v1/status` shows it.
@@ -22,10 +24,36 @@ pub struct Status {
     pub workers: usize,
     /// Requests being served now.
     pub in_flight: u64,
+    /// Open downstream connections.
+    pub connections: u64,
+    /// The upstreams of the configuration in force, in its order.
+    pub upstreams: Vec<UpstreamStatus>,
     /// The feed and the directory it built.
     pub feed: FeedStatus,
     /// Records in the directory, by kind, and tombstones.
     pub counts: Vec<KindCount>,
+}
+
+/// An upstream as all workers together see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UpstreamStatus {
+    /// Its name.
+    pub name: String,
+    /// Connections that wait for a request.
+    pub idle: i64,
+    /// Connections in use.
+    pub active: i64,
+    /// Its addresses.
+    pub addresses: Vec<UpstreamAddressStatus>,
+}
+
+/// An address of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UpstreamAddressStatus {
+    /// As configured.
+    pub host: String,
+    /// What it resolves to; empty = no request can go there.
+    pub resolved: Vec<SocketAddr>,
 }
 
 /// How many records of one kind the directory holds.
