@@ -78,16 +78,15 @@ fn banner(
     if let Some(address) = addresses.control {
         lines.push(format!("  admin API   http://{address}"));
     }
-    match &addresses.admin {
-        Some(AdminAddress::Tcp(address)) => {
-            lines.push(format!("  operations  http://{address}/readyz  /metrics  /admin/v1/status"))
+    let operations = match &addresses.admin {
+        Some(AdminAddress::Tcp(address)) => Some(format!("http://{address}")),
+        Some(AdminAddress::Socket(path)) => {
+            Some(format!("curl --unix-socket {} http://localhost", path.display()))
         }
-        Some(AdminAddress::Socket(path)) => lines.push(format!(
-            "  operations  curl --unix-socket {} http://localhost/readyz  /metrics  \
-             /admin/v1/status",
-            path.display()
-        )),
-        None => {}
+        None => None,
+    };
+    if let Some(server) = operations {
+        lines.push(format!("  operations  {server}/readyz  /metrics  /admin/v1/status"));
     }
     if addresses.control.is_some() {
         let directory = config.control.data_dir.display();
