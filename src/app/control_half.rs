@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use portcullis_control::{FeedSigner, FirstTokens, Started};
+use portcullis_control::{FeedSigner, FirstTokens, Sealer, Started};
 use portcullis_core::entropy::Entropy;
 use portcullis_core::key::{Pepper, PepperRing};
 use portcullis_core::time::Clock;
@@ -26,6 +26,8 @@ pub(super) const PEPPER: &str = "pepper.1";
 const FEED_SIGNING_KEY: &str = "feed-signing.key";
 /// Its public half, for `feed.verify_key`.
 const FEED_SIGNING_PUBLIC: &str = "feed-signing.pub";
+/// What seals the secrets of idempotent calls, in the data directory.
+const SEALING_KEY: &str = "sealing.key";
 /// The database, in the data directory.
 const DATABASE: &str = "portcullis.db";
 
@@ -59,13 +61,15 @@ impl ControlHalf {
         }
         let seed = directory.secret_bytes(FEED_SIGNING_KEY, first_start, entropy.as_ref())?;
         let signer = FeedSigner::from_seed(&seed);
+        // Made anew if it is missing: what it sealed is gone after a quarter of an hour anyway.
+        let sealer = Sealer::new(&*directory.secret_bytes(SEALING_KEY, true, entropy.as_ref())?);
         let feed_public_key = signer.public_key();
         let public_path = directory.join(FEED_SIGNING_PUBLIC);
         if first_start || !public_path.exists() {
             write_whole(&public_path, format!("{feed_public_key}\n").as_bytes(), 0o644)?;
         }
         let peppers = read_peppers(config, Some(&directory.join(PEPPER)))?;
-        let settings = config::control_settings(config, database, peppers, signer)?;
+        let settings = config::control_settings(config, database, peppers, signer, sealer)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("control")

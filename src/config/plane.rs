@@ -106,6 +106,7 @@ pub fn control_settings(
     database: PathBuf,
     peppers: PepperRing,
     signer: portcullis_control::FeedSigner,
+    sealer: portcullis_control::Sealer,
 ) -> anyhow::Result<portcullis_control::Settings> {
     let sections::Control {
         listen,
@@ -121,6 +122,7 @@ pub fn control_settings(
         peppers: Arc::new(peppers),
         prefix: key_prefix.0.parse().context("control.key_prefix")?,
         signer,
+        sealer,
         change_log_length: change_log_length.0,
     })
 }

@@ -1,6 +1,6 @@
 //! What the control plane does by itself: it writes the use of keys at the admin API, retires
-//! secrets that went quiet and forgets old days. One task, which ends with the listener; every deadline is read from the injected
-//! clock.
+//! secrets that went quiet, and forgets old days and answers. One task, which ends with the listener;
+//! every deadline is read from the injected clock.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use portcullis_core::time::MonoNs;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::App;
+use crate::api::{App, idempotency};
 use crate::domain::retirement;
 use crate::store::usage;
 
@@ -16,6 +16,8 @@ use crate::store::usage;
 const ROUND: Duration = Duration::from_millis(250);
 /// How often old days are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// How often answers to idempotent calls and the secrets sealed for them are looked through.
+const FORGET_EVERY: Duration = Duration::from_secs(30);
 /// How often quiet secrets are looked for.
 const RETIRE_EVERY: Duration = Duration::from_secs(1);
 /// How long every gateway must have been heard of before quiet counts: longer than the longest
@@ -27,6 +29,7 @@ pub(crate) async fn run(app: App, shutdown: CancellationToken) {
     let mut rounds = tokio::time::interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut prune, mut retire) = (Due::every(PRUNE_EVERY), Due::every(RETIRE_EVERY));
+    let mut forget = Due::every(FORGET_EVERY);
     let mut heard_since = None;
     loop {
         tokio::select! {
@@ -46,6 +49,9 @@ pub(crate) async fn run(app: App, shutdown: CancellationToken) {
                 Ok(count) => tracing::info!(count, "replaced secrets went quiet and were retired"),
                 Err(error) => tracing::warn!(%error, "quiet secrets were not retired"),
             }
+        }
+        if forget.is_due(now.mono) {
+            idempotency::prune(&app).await;
         }
         if prune.is_due(now.mono)
             && let Err(error) = usage::prune(&app.store, now.wall).await

@@ -23,6 +23,7 @@ mod instant;
 mod policy;
 mod publisher;
 mod resolve;
+mod sealer;
 mod settings;
 mod store;
 mod usage;
@@ -37,6 +38,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use bootstrap::{BootstrapError, FirstTokens, Started};
+pub use sealer::Sealer;
 pub use settings::{FeedSigner, Settings};
 pub use store::OpenError;
 

@@ -10,6 +10,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signer as _, SigningKey};
 use portcullis_core::key::{PepperRing, Prefix};
 
+use crate::sealer::Sealer;
+
 /// Everything the control plane is told by its assembly.
 pub struct Settings {
     /// Address of the admin API and the feed; port 0 picks a free one.
@@ -20,6 +22,8 @@ pub struct Settings {
     pub peppers: Arc<PepperRing>,
     /// Prefix of new keys.
     pub prefix: Prefix,
+    /// Seals secrets that an idempotent call may be given once more.
+    pub sealer: Sealer,
     /// Signs the lines of the feed.
     pub signer: FeedSigner,
     /// How many committed changes a gateway may miss and still resume; older ones answer 410.

@@ -8,6 +8,7 @@ use portcullis_core::key::ParsedKey;
 
 use super::call::Call;
 use super::fields;
+use super::idempotency::Once;
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::work::Work;
@@ -163,7 +164,7 @@ impl Identified {
 
     fn admitted(self, need: Need, org: Option<OrganizationRow>) -> Admitted {
         let Identified { call, caller, presented } = self;
-        Admitted { call, caller, need, org, presented }
+        Admitted { call, caller, need, org, presented, once: None }
     }
 
     fn remember_denial(&self, need: Need, org: Option<&OrganizationRow>) {
@@ -212,6 +213,8 @@ pub(crate) struct Admitted {
     pub(crate) need: Need,
     org: Option<OrganizationRow>,
     presented: ParsedKey,
+    /// Of a call with an `Idempotency-Key`.
+    pub(super) once: Option<Arc<Once>>,
 }
 
 impl Admitted {
@@ -256,7 +259,11 @@ impl Admitted {
                 organizations::find(unit.conn(), &org.id).await?
             }
         };
-        Ok(Work { app, unit, caller, org, origin: self.call.framed.origin.clone(), now })
+        if let Some(once) = &self.once {
+            once.check(unit.conn(), now).await?;
+        }
+        let origin = self.call.framed.origin.clone();
+        Ok(Work { app, unit, caller, org, origin, once: self.once.clone(), now })
     }
 
     /// `If-Match` against the version of the object found; `require_if_match` makes it mandatory

@@ -74,13 +74,11 @@ pub(crate) async fn run(
     let position = admitted.app().publisher.position();
     let mut last = Committed { position, reaches_gateways: false };
     let mut results = Vec::with_capacity(ends.len());
-    let mut secrets = false;
     for (_, end, id) in ends {
         results.push(match end {
             Ok(Done { committed, plain }) => {
                 last.position = last.position.max(committed.position);
                 last.reaches_gateways |= committed.reaches_gateways;
-                secrets |= plain.is_some();
                 shown(&id, plain.as_ref())
             }
             Err(problem) => json!({
@@ -91,9 +89,7 @@ pub(crate) async fn run(
             }),
         });
     }
-    let reply = Mutation::of(last, effect, "results", Value::Array(results));
-    let reply = if secrets { reply.with_secrets() } else { reply };
-    Ok(reply.send(admitted, wait).await)
+    Mutation::of(last, effect, "results", Value::Array(results)).send(admitted, wait).await
 }
 
 async fn attempt(admitted: &Admitted, id: &str, each: &impl Each) -> Result<Done, Problem> {

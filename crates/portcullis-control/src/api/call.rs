@@ -42,6 +42,8 @@ pub(crate) struct Call {
     /// Read once, through `&mut`. The lock is never taken; it makes a call `Sync`, which a body by
     /// itself is not, so that it can be borrowed while the database answers.
     body: Mutex<Body>,
+    /// The body, if its digest was asked for first.
+    read: Option<Zeroizing<Vec<u8>>>,
 }
 
 impl FromRequest<App> for Call {
@@ -73,6 +75,7 @@ impl FromRequest<App> for Call {
             params,
             verb,
             body: Mutex::new(body),
+            read: None,
         })
     }
 }
@@ -107,12 +110,7 @@ impl Call {
 
     /// The body as an object; no body at all is an empty one.
     pub(crate) async fn body(&mut self) -> Result<Fields, Problem> {
-        let body = std::mem::take(self.body.get_mut());
-        let stated = self.headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok());
-        if stated.and_then(|text| text.parse::<usize>().ok()).is_some_and(|len| len > MAX_BODY) {
-            return Err(too_large());
-        }
-        let bytes = read_whole(body).await?;
+        let bytes = self.bytes().await?;
         if bytes.is_empty() {
             return Ok(Fields::new(Map::new()));
         }
@@ -140,6 +138,30 @@ impl Call {
                 ),
             )),
         }
+    }
+
+    /// What tells this call from another one with the same `Idempotency-Key`: its body, and its
+    /// query but for the waiting.
+    pub(super) async fn digest(&mut self) -> Result<String, Problem> {
+        let bytes = self.bytes().await?;
+        let query = self.uri.query().unwrap_or_default();
+        let query: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with("wait")).collect();
+        let digest = self.app.sealer.digest(&[query.join("&").as_bytes(), &bytes]);
+        self.read = Some(bytes);
+        Ok(digest)
+    }
+
+    /// The bytes of the body, once.
+    async fn bytes(&mut self) -> Result<Zeroizing<Vec<u8>>, Problem> {
+        if let Some(bytes) = self.read.take() {
+            return Ok(bytes);
+        }
+        let body = std::mem::take(self.body.get_mut());
+        let stated = self.headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok());
+        if stated.and_then(|text| text.parse::<usize>().ok()).is_some_and(|len| len > MAX_BODY) {
+            return Err(too_large());
+        }
+        read_whole(body).await
     }
 
     /// A body without members.

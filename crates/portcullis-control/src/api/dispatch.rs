@@ -7,6 +7,7 @@ use axum::routing::any;
 
 use super::App;
 use super::call::Call;
+use super::idempotency;
 use super::operation::{Operation, Verb};
 use super::problem::Problem;
 
@@ -51,5 +52,8 @@ fn find(here: &[&'static Operation], call: &Call) -> Result<&'static Operation, 
 
 async fn run(operation: &'static Operation, call: Call) -> Result<Response, Problem> {
     let admitted = call.identify().await?.admit(operation.need).await?;
-    (operation.run)(admitted).await
+    match operation.method {
+        Verb::Post => idempotency::run(operation, admitted).await,
+        Verb::Get | Verb::Patch | Verb::Delete | Verb::Put => (operation.run)(admitted).await,
+    }
 }

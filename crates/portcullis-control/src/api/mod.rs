@@ -9,6 +9,7 @@ pub(crate) mod body;
 pub(crate) mod call;
 mod dispatch;
 pub(crate) mod fields;
+pub(crate) mod idempotency;
 pub(crate) mod list;
 mod openapi;
 pub(crate) mod operation;
@@ -39,12 +40,14 @@ use tokio::sync::{Mutex, watch};
 
 use crate::cursor::CursorKey;
 use crate::publisher::Publisher;
+use crate::sealer::Sealer;
 use crate::settings::Settings;
 use crate::store::audit::{Actor, Event, Origin, Outcome, Target};
 use crate::store::unit::{self, Ledger};
 use crate::store::writer::Settlement;
 use crate::store::{OpenError, Store, StoreError, feed, installation};
 use crate::usage::OwnUsage;
+use idempotency::Running;
 use problem::{Code, Problem};
 
 /// Everything that outlives a call. Cheap to clone.
@@ -70,6 +73,8 @@ pub(crate) struct Shared {
     pub(crate) peppers: Arc<PepperRing>,
     pub(crate) prefix: Prefix,
     pub(crate) cursors: CursorKey,
+    pub(crate) sealer: Sealer,
+    pub(crate) running: Running,
     refusals: Refusals,
 }
 
@@ -80,7 +85,8 @@ impl App {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<App, OpenError> {
-        let Settings { listen: _, database, peppers, prefix, signer, change_log_length } = settings;
+        let Settings { listen: _, database, peppers, prefix, signer, sealer, change_log_length } =
+            settings;
         let store = Arc::new(Store::open(&database).await?);
         let failed = |error: StoreError| OpenError::unusable(&database, &error);
         let (cluster, cursor_key) =
@@ -113,6 +119,8 @@ impl App {
             peppers,
             prefix,
             cursors: CursorKey::new(cursor_key),
+            sealer,
+            running: Running::default(),
             refusals: Refusals::default(),
         })))
     }

@@ -4,12 +4,14 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use portcullis_core::feed::Position;
 use portcullis_core::key::PlainKey;
 use serde_json::{Map, Value, json};
 
 use super::admission::{Admitted, Wait, names_version};
 use super::call::Call;
 use super::problem::Problem;
+use super::work::Conclusion;
 use crate::domain::Effect;
 use crate::store::Committed;
 
@@ -32,23 +34,27 @@ pub(crate) fn object(call: &Call, version: i64, body: Value) -> Response {
 
 /// The answer to a mutation, being put together.
 pub(crate) struct Mutation {
-    committed: Committed,
+    conclusion: Conclusion,
     effect: Effect,
     members: Map<String, Value>,
     version: Option<i64>,
     location: Option<String>,
-    secret: bool,
 }
 
 impl Mutation {
     /// About the object called `name`, in the state after the mutation.
-    pub(crate) fn of(committed: Committed, effect: Effect, name: &str, object: Value) -> Mutation {
+    pub(crate) fn of(
+        conclusion: impl Into<Conclusion>,
+        effect: Effect,
+        name: &str,
+        object: Value,
+    ) -> Mutation {
         let version = object.get("version").and_then(Value::as_i64);
         let members = Map::from_iter([
             (name.to_owned(), object),
             ("warnings".to_owned(), Value::Array(Vec::new())),
         ]);
-        Mutation { committed, effect, members, version, location: None, secret: false }
+        Mutation { conclusion: conclusion.into(), effect, members, version, location: None }
     }
 
     /// It made the object, which now lives here.
@@ -64,34 +70,68 @@ impl Mutation {
     }
 
     /// The one time that a secret is shown.
-    pub(crate) fn with_secret(mut self, plain: &PlainKey) -> Mutation {
-        self.secret = true;
+    pub(crate) fn with_secret(self, plain: &PlainKey) -> Mutation {
         self.with("value", json!(plain.expose())).with("secret", json!(plain.tail()))
     }
 
-    /// Secrets are shown in its members, this one time.
-    pub(crate) fn with_secrets(mut self) -> Mutation {
-        self.secret = true;
-        self
+    /// Makes the change durable, and with it the answer if the call is idempotent; then waits for
+    /// gateways as asked and answers.
+    pub(crate) async fn send(self, admitted: &Admitted, wait: Wait) -> Reply {
+        let Mutation { conclusion, effect, members, version, location } = self;
+        let mut envelope = Envelope {
+            members,
+            version,
+            location,
+            narrowing: effect == Effect::Narrowing,
+            position: Position::default(),
+        };
+        let Committed { position, reaches_gateways } = match conclusion {
+            Conclusion::Committed(committed) => committed,
+            Conclusion::Open { work, change: None } => work.unit.unchanged(),
+            Conclusion::Open { mut work, change: Some((org_id, happening)) } => {
+                if let Some(once) = &admitted.once {
+                    envelope.position = work.unit.next_position();
+                    envelope.narrowing &= work.unit.has_changes();
+                    once.answer(&work.app, work.unit.conn(), &envelope).await?;
+                }
+                work.commit_answered(&org_id, happening).await?
+            }
+        };
+        envelope.position = position;
+        envelope.narrowing &= reaches_gateways;
+        let waits = wait.applied.unwrap_or(effect != Effect::Label) && reaches_gateways;
+        Ok(envelope.send(admitted, if waits { wait.timeout_ms } else { 0 }).await)
+    }
+}
+
+/// What a mutation says, except which gateways have applied it.
+pub(super) struct Envelope {
+    pub(super) members: Map<String, Value>,
+    pub(super) version: Option<i64>,
+    pub(super) location: Option<String>,
+    /// Whether it takes something away at gateways.
+    pub(super) narrowing: bool,
+    pub(super) position: Position,
+}
+
+impl Envelope {
+    /// The status if no gateway is behind.
+    pub(super) fn status(&self) -> StatusCode {
+        if self.location.is_some() { StatusCode::CREATED } else { StatusCode::OK }
     }
 
-    /// Waits for gateways as asked and answers.
-    pub(crate) async fn send(mut self, admitted: &Admitted, wait: Wait) -> Response {
-        let Committed { position, reaches_gateways } = self.committed;
-        let waits = wait.applied.unwrap_or(self.effect != Effect::Label) && reaches_gateways;
-        let timeout_ms = if waits { wait.timeout_ms } else { 0 };
-        let spread = admitted.app().publisher.wait_applied(position, timeout_ms).await;
-        let incomplete =
-            self.effect == Effect::Narrowing && reaches_gateways && !spread.pending.is_empty();
-        let status = match (&self.location, incomplete) {
-            (Some(_), _) => StatusCode::CREATED,
-            (None, true) => StatusCode::ACCEPTED,
-            (None, false) => StatusCode::OK,
+    pub(super) async fn send(mut self, admitted: &Admitted, timeout_ms: u64) -> Response {
+        let spread = admitted.app().publisher.wait_applied(self.position, timeout_ms).await;
+        let incomplete = self.narrowing && !spread.pending.is_empty();
+        let status = match (self.status(), incomplete) {
+            (StatusCode::OK, true) => StatusCode::ACCEPTED,
+            (status, _) => status,
         };
-        self.members.insert("epoch".to_owned(), json!(position.epoch));
-        self.members.insert("seq".to_owned(), json!(position.seq));
+        self.members.insert("epoch".to_owned(), json!(self.position.epoch));
+        self.members.insert("seq".to_owned(), json!(self.position.seq));
         self.members.insert("gateways".to_owned(), json!(spread));
-        let mut response = (status, Json(Value::Object(self.members))).into_response();
+        let body = Value::Object(self.members);
+        let mut response = (status, Json(&body)).into_response();
         if let Some(version) = self.version {
             set_etag(&mut response, version);
         }
@@ -99,15 +139,21 @@ impl Mutation {
         if let Some(location) = location {
             response.headers_mut().insert(header::LOCATION, location);
         }
-        if self.secret {
-            let never = HeaderValue::from_static("no-store");
-            response.headers_mut().insert(header::CACHE_CONTROL, never);
-        }
+        forbid_storing(&mut response, &body);
         response
     }
 }
 
-fn set_etag(response: &mut Response, version: i64) {
+/// An answer that can hold a secret is kept by no cache, also where the secret is withheld.
+pub(super) fn forbid_storing(response: &mut Response, body: &Value) {
+    let rows = body.get("results").and_then(Value::as_array).into_iter().flatten();
+    if std::iter::once(body).chain(rows).any(|place| place.get("secret").is_some()) {
+        let never = HeaderValue::from_static("no-store");
+        response.headers_mut().insert(header::CACHE_CONTROL, never);
+    }
+}
+
+pub(super) fn set_etag(response: &mut Response, version: i64) {
     if let Ok(tag) = HeaderValue::from_str(&format!("\"{version}\"")) {
         response.headers_mut().insert(header::ETAG, tag);
     }

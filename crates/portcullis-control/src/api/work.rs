@@ -1,11 +1,14 @@
 //! The write transaction of an operation. It checks credential and permission once more inside, so
 //! nobody acts on a right that was withdrawn meanwhile.
 
+use std::sync::Arc;
+
 use portcullis_core::time::WallMs;
 use serde_json::Value;
 
 use super::App;
 use super::admission::permission;
+use super::idempotency::Once;
 use super::problem::{FieldCode, Problem};
 use crate::caller::{Caller, Member};
 use crate::store::audit::{Event, Origin, Outcome, Target};
@@ -19,7 +22,23 @@ pub(crate) struct Work {
     pub(crate) caller: Caller,
     pub(super) org: Option<OrganizationRow>,
     pub(super) origin: Origin,
+    pub(super) once: Option<Arc<Once>>,
     pub(crate) now: WallMs,
+}
+
+/// How an operation ends.
+pub(crate) enum Conclusion {
+    /// With what was committed already, in several steps.
+    Committed(Committed),
+    /// With a transaction that commits together with the answer; without a change, what was asked
+    /// for already holds.
+    Open { work: Box<Work>, change: Option<(String, Happening)> },
+}
+
+impl From<Committed> for Conclusion {
+    fn from(committed: Committed) -> Conclusion {
+        Conclusion::Committed(committed)
+    }
 }
 
 /// What happened, for the audit log.
@@ -61,9 +80,31 @@ impl Work {
         Err(Problem::permission_denied(text))
     }
 
-    /// Commits the change with its audit event, in the chain of the path's organization or of the
-    /// one given.
+    /// Ends with a change and its audit event, in the chain of the organization given. It commits
+    /// when the answer is there.
+    pub(crate) fn concluded(self, org_id: &str, happening: Happening) -> Conclusion {
+        Conclusion::Open { work: Box::new(self), change: Some((org_id.to_owned(), happening)) }
+    }
+
+    /// Ends without a change: what was asked for already holds.
+    pub(crate) fn unchanged(self) -> Conclusion {
+        Conclusion::Open { work: Box::new(self), change: None }
+    }
+
+    /// Commits at once, before the answer: one of several changes of an operation, or one that
+    /// others must learn of first.
     pub(crate) async fn commit(
+        mut self,
+        org_id: &str,
+        happening: Happening,
+    ) -> Result<Committed, Problem> {
+        if let Some(once) = self.once.clone() {
+            once.begin(self.unit.conn(), self.now).await?;
+        }
+        self.commit_answered(org_id, happening).await
+    }
+
+    pub(super) async fn commit_answered(
         self,
         org_id: &str,
         happening: Happening,
@@ -81,11 +122,6 @@ impl Work {
             after,
         };
         Ok(self.unit.commit(event, self.app.entropy.as_ref()).await?)
-    }
-
-    /// Ends without a change: what was asked for already holds.
-    pub(crate) fn unchanged(self) -> Committed {
-        self.unit.unchanged()
     }
 }
 

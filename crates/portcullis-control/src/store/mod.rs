@@ -8,6 +8,7 @@
 //! making. Readers have their own connections and see the last commit (WAL).
 
 pub(crate) mod accounts;
+pub(crate) mod answers;
 pub(crate) mod audit;
 pub(crate) mod bindings;
 mod error;

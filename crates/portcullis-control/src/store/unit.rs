@@ -17,6 +17,7 @@ use serde_json::Value;
 use sqlx::SqliteConnection;
 use tokio::sync::watch;
 
+use super::answers::{self, AnswerRow, CallName};
 use super::audit::{self, Event};
 use super::feed::{self, FeedHead};
 use super::writer::{News, Settlement, Turn};
@@ -128,6 +129,11 @@ impl Unit {
         Ok(true)
     }
 
+    /// The position of the change if it commits.
+    pub(crate) fn next_position(&self) -> Position {
+        Position { epoch: self.head.position.epoch, seq: self.head.position.seq + 1 }
+    }
+
     /// Whether gateways will learn anything from this unit.
     pub(crate) fn has_changes(&self) -> bool {
         !self.changes.is_empty()
@@ -147,8 +153,7 @@ impl Unit {
     ) -> Result<Committed, StoreError> {
         let org_id = event.org_id.clone();
         audit::append(self.turn.conn(), event, self.now, entropy).await?;
-        let position =
-            Position { epoch: self.head.position.epoch, seq: self.head.position.seq + 1 };
+        let position = self.next_position();
         let changes = std::mem::take(&mut self.changes);
         let reaches_gateways = !changes.is_empty();
         let txn = Txn { position, at_ms: self.now.0, changes, sig: None };
@@ -176,6 +181,39 @@ pub(crate) async fn record_denial(
         true => audit::append_refusal(turn.conn(), event, now, entropy).await?,
         false => audit::append(turn.conn(), event, now, entropy).await?,
     }
+    turn.keep(None).await
+}
+
+/// Writes the answer of an idempotent call that changed nothing in a transaction of its own.
+pub(crate) async fn record_answer(
+    store: &Store,
+    name: &CallName,
+    row: &AnswerRow,
+    oldest_ms: i64,
+    now: WallMs,
+) -> Result<(), StoreError> {
+    let mut turn = store.writer.turn().await?;
+    answers::prune(turn.conn(), oldest_ms, now).await?;
+    answers::save(turn.conn(), name, row).await?;
+    turn.keep(None).await
+}
+
+/// Forgets the sealed secrets of an answer, durably; whether there were any.
+pub(crate) async fn record_handing_out(store: &Store, name: &CallName) -> Result<bool, StoreError> {
+    let mut turn = store.writer.turn().await?;
+    let was_sealed = answers::unseal(turn.conn(), name).await?;
+    turn.keep(None).await?;
+    Ok(was_sealed)
+}
+
+/// Forgets answers from before `oldest_ms`, and secrets that are too old.
+pub(crate) async fn prune_answers(
+    store: &Store,
+    oldest_ms: i64,
+    now: WallMs,
+) -> Result<(), StoreError> {
+    let mut turn = store.writer.turn().await?;
+    answers::prune(turn.conn(), oldest_ms, now).await?;
     turn.keep(None).await
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use portcullis_control::{FeedSigner, Settings, Started};
+use portcullis_control::{FeedSigner, Sealer, Settings, Started};
 use portcullis_core::entropy::{Entropy, EntropyFailure};
 use portcullis_core::key::{Pepper, PepperRing, Prefix};
 use portcullis_core::time::{Clock, MonoNs, Now, WallMs};
@@ -117,6 +117,7 @@ impl Plant {
             database: database.to_owned(),
             peppers: Arc::new(PepperRing::new(vec![Pepper::new(1, [7; 32])]).unwrap()),
             prefix: Prefix::default(),
+            sealer: Sealer::new(&[5; 32]),
             signer: FeedSigner::from_seed(&[9; 32]),
             change_log_length,
         }

@@ -13,6 +13,7 @@ mod concurrency;
 mod conventions;
 mod feed;
 mod harness;
+mod idempotency;
 mod keys;
 mod large;
 mod lists;

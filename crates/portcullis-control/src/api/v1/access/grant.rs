@@ -72,17 +72,17 @@ async fn run(mut admitted: Admitted) -> Reply {
     let warnings = std::mem::take(&mut change.warnings);
     change.finish(&mut work).await?;
     let after = rows(&mut work, &account, &found).await?;
-    let committed = match granted {
+    let conclusion = match granted {
         0 => work.unchanged(),
         _ => {
             let happening = super::happening("access.grant", &account, None, before, after.clone());
-            work.commit(&org_id, happening).await?
+            work.concluded(&org_id, happening)
         }
     };
-    Ok(Mutation::of(committed, Effect::Narrowing, "access", after)
+    Mutation::of(conclusion, Effect::Narrowing, "access", after)
         .with("warnings", Value::Array(warnings))
         .send(&admitted, wait)
-        .await)
+        .await
 }
 
 async fn rows(

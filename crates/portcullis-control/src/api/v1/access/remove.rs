@@ -36,6 +36,6 @@ async fn run(mut admitted: Admitted) -> Reply {
     let org_id = account.org_id.clone();
     let resource_id = Some(resource.id.clone());
     let happening = super::happening("access.delete", &account, resource_id, before.clone(), after);
-    let committed = work.commit(&org_id, happening).await?;
-    Ok(Mutation::of(committed, Effect::Narrowing, "access", before).send(&admitted, wait).await)
+    let conclusion = work.concluded(&org_id, happening);
+    Mutation::of(conclusion, Effect::Narrowing, "access", before).send(&admitted, wait).await
 }

@@ -47,19 +47,19 @@ async fn run(mut admitted: Admitted) -> Reply {
     change.finish(&mut work).await?;
     let after = super::shown(&mut work, &account, &resource).await?;
     let org_id = account.org_id.clone();
-    let committed = match same {
+    let conclusion = match same {
         true => work.unchanged(),
         false => {
             let resource_id = Some(resource.id.clone());
             let happening =
                 super::happening("access.update", &account, resource_id, before, after.clone());
-            work.commit(&org_id, happening).await?
+            work.concluded(&org_id, happening)
         }
     };
-    Ok(Mutation::of(committed, Effect::Narrowing, "access", after)
+    Mutation::of(conclusion, Effect::Narrowing, "access", after)
         .with("warnings", Value::Array(warnings))
         .send(&admitted, wait)
-        .await)
+        .await
 }
 
 fn read(mut body: Fields) -> Result<String, Faults> {

@@ -31,16 +31,16 @@ async fn run(mut admitted: Admitted) -> Reply {
     let moves = Moves { principal: &principal, join: &join, leave: &[], field: "group_ids" };
     let changed = groups::regroup(&mut work, moves).await?;
     let after = super::shown(work.unit.conn(), &account).await?;
-    let committed = match changed {
+    let conclusion = match changed {
         0 => work.unchanged(),
         _ => {
             let action = "account_group.assign";
             let happening = super::happening(action, &account, before, after.clone());
-            work.commit(&account.org_id, happening).await?
+            work.concluded(&account.org_id, happening)
         }
     };
     // A group can also deny.
-    Ok(Mutation::of(committed, Effect::Narrowing, "groups", after).send(&admitted, wait).await)
+    Mutation::of(conclusion, Effect::Narrowing, "groups", after).send(&admitted, wait).await
 }
 
 fn read(mut body: Fields) -> Result<Vec<String>, Faults> {

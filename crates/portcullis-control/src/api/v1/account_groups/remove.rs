@@ -31,6 +31,6 @@ async fn run(mut admitted: Admitted) -> Reply {
     let after = super::shown(work.unit.conn(), &account).await?;
     let action = "account_group.delete";
     let happening = super::happening(action, &account, before, after.clone());
-    let committed = work.commit(&account.org_id, happening).await?;
-    Ok(Mutation::of(committed, Effect::Narrowing, "groups", after).send(&admitted, wait).await)
+    let conclusion = work.concluded(&account.org_id, happening);
+    Mutation::of(conclusion, Effect::Narrowing, "groups", after).send(&admitted, wait).await
 }

@@ -39,5 +39,5 @@ async fn run(mut admitted: Admitted) -> Reply {
     };
     let committed = work.commit(INSTALLATION, happening).await?;
     admitted.app().publisher.remove(&id, now_ms).await;
-    Ok(Mutation::of(committed, Effect::Narrowing, "gateway", shown).send(&admitted, wait).await)
+    Mutation::of(committed, Effect::Narrowing, "gateway", shown).send(&admitted, wait).await
 }

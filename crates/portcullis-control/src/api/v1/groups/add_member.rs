@@ -34,20 +34,20 @@ async fn run(mut admitted: Admitted) -> Reply {
     let joined = groups::add_member(&mut work, &group, &principal).await?;
     let row = rows::find_member(work.unit.conn(), &group.id, &principal.id).await?;
     let shown = row.as_ref().map(views::membership).ok_or_else(Problem::not_found)?;
-    let committed = match joined {
+    let conclusion = match joined {
         true => {
             let after: Option<Value> = Some(shown.clone());
             let happening = super::happening("group_member.create", &group, None, after);
-            work.commit(&group.org_id, happening).await?
+            work.concluded(&group.org_id, happening)
         }
         false => work.unchanged(),
     };
     // A group can also deny.
     let base = format!("/v1/organizations/{}/groups/{}/members", group.org_id, group.id);
-    Ok(Mutation::of(committed, Effect::Narrowing, "member", shown)
+    Mutation::of(conclusion, Effect::Narrowing, "member", shown)
         .created(format!("{base}/{}", principal.id))
         .send(&admitted, wait)
-        .await)
+        .await
 }
 
 fn read(mut body: Fields) -> Result<Subject, Faults> {

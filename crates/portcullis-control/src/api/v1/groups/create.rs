@@ -28,11 +28,11 @@ async fn run(mut admitted: Admitted) -> Reply {
     let row = groups::create(&mut work, wanted).await?;
     let shown = views::group(&row, 0);
     let happening = super::happening("group.create", &row, None, Some(shown.clone()));
-    let committed = work.commit(&row.org_id, happening).await?;
-    Ok(Mutation::of(committed, Effect::Label, "group", shown)
+    let conclusion = work.concluded(&row.org_id, happening);
+    Mutation::of(conclusion, Effect::Label, "group", shown)
         .created(format!("/v1/organizations/{}/groups/{}", row.org_id, row.id))
         .send(&admitted, wait)
-        .await)
+        .await
 }
 
 fn read(mut body: Fields) -> Result<NewGroup, Faults> {

@@ -24,6 +24,6 @@ async fn run(mut admitted: Admitted) -> Reply {
     let before = super::shown(work.unit.conn(), &row).await?;
     groups::delete(&mut work, &row).await?;
     let happening = super::happening("group.delete", &row, Some(before.clone()), None);
-    let committed = work.commit(&row.org_id, happening).await?;
-    Ok(Mutation::of(committed, Effect::Narrowing, "group", before).send(&admitted, wait).await)
+    let conclusion = work.concluded(&row.org_id, happening);
+    Mutation::of(conclusion, Effect::Narrowing, "group", before).send(&admitted, wait).await
 }

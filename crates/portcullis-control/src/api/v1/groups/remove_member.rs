@@ -33,6 +33,6 @@ async fn run(mut admitted: Admitted) -> Reply {
     groups::regroup(&mut work, moves).await?;
     let before = views::membership(&row);
     let happening = super::happening("group_member.delete", &group, Some(before.clone()), None);
-    let committed = work.commit(&group.org_id, happening).await?;
-    Ok(Mutation::of(committed, Effect::Narrowing, "member", before).send(&admitted, wait).await)
+    let conclusion = work.concluded(&group.org_id, happening);
+    Mutation::of(conclusion, Effect::Narrowing, "member", before).send(&admitted, wait).await
 }

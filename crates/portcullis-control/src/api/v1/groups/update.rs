@@ -33,8 +33,8 @@ async fn run(mut admitted: Admitted) -> Reply {
     groups::patch(&mut work, &mut row, patch).await?;
     let after = super::shown(work.unit.conn(), &row).await?;
     let happening = super::happening("group.update", &row, Some(before), Some(after.clone()));
-    let committed = work.commit(&row.org_id, happening).await?;
-    Ok(Mutation::of(committed, Effect::Label, "group", after).send(&admitted, wait).await)
+    let conclusion = work.concluded(&row.org_id, happening);
+    Mutation::of(conclusion, Effect::Label, "group", after).send(&admitted, wait).await
 }
 
 fn read(mut body: Fields) -> Result<GroupPatch, Faults> {

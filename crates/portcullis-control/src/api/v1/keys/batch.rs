@@ -153,7 +153,7 @@ impl Each for Job {
                 let happening = super::happening(action, &row, Some(before), Some(after));
                 work.commit(&row.org_id, happening).await?
             }
-            false => work.unchanged(),
+            false => work.unit.unchanged(),
         };
         Ok(Done { committed, plain })
     }

@@ -44,15 +44,15 @@ async fn run(mut admitted: Admitted) -> Reply {
     let (row, plain) = keys::create(&mut work, &owner, wanted, "").await?;
     let shown = super::shown(&work, &owner, &row)?;
     let happening = super::happening("api_key.create", &row, None, Some(shown.clone()));
-    let committed = work.commit(&row.org_id, happening).await?;
+    let conclusion = work.concluded(&row.org_id, happening);
     let family = if owner.kind == "user" { "users" } else { "service-accounts" };
     let location =
         format!("/v1/organizations/{}/{family}/{}/keys/{}", row.org_id, owner.id, row.id);
-    Ok(Mutation::of(committed, Effect::Widening, "key", shown)
+    Mutation::of(conclusion, Effect::Widening, "key", shown)
         .created(location)
         .with_secret(&plain)
         .send(&admitted, wait)
-        .await)
+        .await
 }
 
 /// The fields of a new key, here and as `create_key` of a new account.

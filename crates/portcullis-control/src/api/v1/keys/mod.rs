@@ -133,13 +133,13 @@ async fn set(mut admitted: Admitted, how: Switch) -> Reply {
     let before = shown(&work, &owner, &row)?;
     let changed = switch(&mut work, &mut row, to).await?;
     let after = shown(&work, &owner, &row)?;
-    let committed = match changed {
+    let conclusion = match changed {
         true => {
             let happening =
                 happening(admitted.need.action, &row, Some(before), Some(after.clone()));
-            work.commit(&row.org_id, happening).await?
+            work.concluded(&row.org_id, happening)
         }
         false => work.unchanged(),
     };
-    Ok(Mutation::of(committed, effect, "key", after).send(&admitted, wait).await)
+    Mutation::of(conclusion, effect, "key", after).send(&admitted, wait).await
 }

@@ -45,11 +45,11 @@ async fn run(mut admitted: Admitted) -> Reply {
     let plain = keys::rotate(&mut work, &mut row, wish).await?;
     let after = super::shown(&work, &owner, &row)?;
     let happening = super::happening("api_key.rotate", &row, Some(before), Some(after.clone()));
-    let committed = work.commit(&row.org_id, happening).await?;
-    Ok(Mutation::of(committed, Effect::Narrowing, "key", after)
+    let conclusion = work.concluded(&row.org_id, happening);
+    Mutation::of(conclusion, Effect::Narrowing, "key", after)
         .with_secret(&plain)
         .send(&admitted, wait)
-        .await)
+        .await
 }
 
 fn read(mut body: Fields) -> Result<RotationWish, Faults> {

@@ -61,9 +61,9 @@ async fn run(mut admitted: Admitted) -> Reply {
     keys::patch(&mut work, &mut row, patch).await?;
     let after = super::shown(&work, &owner, &row)?;
     let happening = super::happening("api_key.update", &row, Some(before), Some(after.clone()));
-    let committed = work.commit(&row.org_id, happening).await?;
+    let conclusion = work.concluded(&row.org_id, happening);
     let effect = if label { Effect::Label } else { Effect::Narrowing };
-    Ok(Mutation::of(committed, effect, "key", after).send(&admitted, wait).await)
+    Mutation::of(conclusion, effect, "key", after).send(&admitted, wait).await
 }
 
 fn read(mut body: Fields) -> Result<KeyPatch, Faults> {

@@ -48,14 +48,14 @@ async fn run(mut admitted: Admitted) -> Reply {
         before: None,
         after: Some(json!({"organization": shown, "owner": views::user(&owner), "key": key})),
     };
-    let committed = work.commit(&org.id, happening).await?;
-    Ok(Mutation::of(committed, Effect::Widening, "organization", shown)
+    let conclusion = work.concluded(&org.id, happening);
+    Mutation::of(conclusion, Effect::Widening, "organization", shown)
         .created(format!("/v1/organizations/{}", org.id))
         .with("owner", views::user(&owner))
         .with("key", key)
         .with_secret(&plain)
         .send(&admitted, wait)
-        .await)
+        .await
 }
 
 fn read(mut body: Fields) -> Result<NewOrganization, fields::Faults> {

@@ -34,7 +34,7 @@ async fn set_suspended(mut admitted: Admitted, suspended: bool) -> Reply {
     let before = views::organization(&row);
     let changed = organizations::set_suspended(&mut work.unit, &mut row, suspended).await?;
     let after = views::organization(&row);
-    let committed = match changed {
+    let conclusion = match changed {
         true => {
             let happening = Happening {
                 action: admitted.need.action,
@@ -43,10 +43,10 @@ async fn set_suspended(mut admitted: Admitted, suspended: bool) -> Reply {
                 before: Some(before),
                 after: Some(after.clone()),
             };
-            work.commit(&row.id, happening).await?
+            work.concluded(&row.id, happening)
         }
         false => work.unchanged(),
     };
     let effect = if suspended { Effect::Narrowing } else { Effect::Widening };
-    Ok(Mutation::of(committed, effect, "organization", after).send(&admitted, wait).await)
+    Mutation::of(conclusion, effect, "organization", after).send(&admitted, wait).await
 }

@@ -59,8 +59,8 @@ async fn run(mut admitted: Admitted) -> Reply {
         before: Some(before),
         after: Some(after.clone()),
     };
-    let committed = work.commit(&org.id, happening).await?;
-    Ok(Mutation::of(committed, effect, "organization", after).send(&admitted, wait).await)
+    let conclusion = work.concluded(&org.id, happening);
+    Mutation::of(conclusion, effect, "organization", after).send(&admitted, wait).await
 }
 
 struct Patch {

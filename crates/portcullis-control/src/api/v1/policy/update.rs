@@ -28,7 +28,7 @@ async fn run(mut admitted: Admitted) -> Reply {
     let before = super::shown(&org);
     let changed = policy::patch(&mut work, &mut org, &patch).await?;
     let after = super::shown(&org);
-    let committed = match changed {
+    let conclusion = match changed {
         true => {
             let happening = Happening {
                 action: "org_policy.update",
@@ -37,9 +37,9 @@ async fn run(mut admitted: Admitted) -> Reply {
                 before: Some(before),
                 after: Some(after.clone()),
             };
-            work.commit(&org.id, happening).await?
+            work.concluded(&org.id, happening)
         }
         false => work.unchanged(),
     };
-    Ok(Mutation::of(committed, Effect::Narrowing, "policy", after).send(&admitted, wait).await)
+    Mutation::of(conclusion, Effect::Narrowing, "policy", after).send(&admitted, wait).await
 }

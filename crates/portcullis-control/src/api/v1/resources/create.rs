@@ -30,11 +30,11 @@ async fn run(mut admitted: Admitted) -> Reply {
     let row = resources::create(&mut work, wanted).await?;
     let shown = super::shown(work.unit.conn(), &row).await?;
     let happening = super::happening("resource.create", &row, None, Some(shown.clone()));
-    let committed = work.commit(&row.org_id, happening).await?;
-    Ok(Mutation::of(committed, Effect::Widening, "resource", shown)
+    let conclusion = work.concluded(&row.org_id, happening);
+    Mutation::of(conclusion, Effect::Widening, "resource", shown)
         .created(format!("/v1/organizations/{}/resources/{}", row.org_id, row.id))
         .send(&admitted, wait)
-        .await)
+        .await
 }
 
 /// Without a parent the resource lies directly below the root.

@@ -61,14 +61,14 @@ async fn set_archived(mut admitted: Admitted, archived: bool) -> Reply {
     let before = shown(work.unit.conn(), &row).await?;
     let changed = resources::set_archived(&mut work, &mut row, archived).await?;
     let after = shown(work.unit.conn(), &row).await?;
-    let committed = match changed {
+    let conclusion = match changed {
         true => {
             let happening =
                 happening(admitted.need.action, &row, Some(before), Some(after.clone()));
-            work.commit(&row.org_id, happening).await?
+            work.concluded(&row.org_id, happening)
         }
         false => work.unchanged(),
     };
     let effect = if archived { Effect::Narrowing } else { Effect::Widening };
-    Ok(Mutation::of(committed, effect, "resource", after).send(&admitted, wait).await)
+    Mutation::of(conclusion, effect, "resource", after).send(&admitted, wait).await
 }

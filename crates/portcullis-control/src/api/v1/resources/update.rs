@@ -30,9 +30,9 @@ async fn run(mut admitted: Admitted) -> Reply {
     let moved = resources::patch(&mut work, &mut row, name, parent_id).await?;
     let after = super::shown(work.unit.conn(), &row).await?;
     let happening = super::happening("resource.update", &row, Some(before), Some(after.clone()));
-    let committed = work.commit(&row.org_id, happening).await?;
+    let conclusion = work.concluded(&row.org_id, happening);
     let effect = if moved { Effect::Narrowing } else { Effect::Label };
-    Ok(Mutation::of(committed, effect, "resource", after).send(&admitted, wait).await)
+    Mutation::of(conclusion, effect, "resource", after).send(&admitted, wait).await
 }
 
 fn read(mut body: Fields) -> Result<(Option<String>, Option<String>), Faults> {

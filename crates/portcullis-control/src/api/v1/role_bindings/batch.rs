@@ -69,7 +69,7 @@ async fn run(mut admitted: Admitted) -> Reply {
     change.finish(&mut work).await?;
     let shown = |rows: &[BindingRow]| rows.iter().map(views::binding).collect::<Vec<Value>>();
     let (created, deleted) = (shown(&made), shown(&gone));
-    let committed = match made.len() + gone.len() {
+    let conclusion = match made.len() + gone.len() {
         0 => work.unchanged(),
         _ => {
             let happening = Happening {
@@ -79,14 +79,14 @@ async fn run(mut admitted: Admitted) -> Reply {
                 before: Some(json!({"deleted": deleted})),
                 after: Some(json!({"created": created})),
             };
-            work.commit(&org_id, happening).await?
+            work.concluded(&org_id, happening)
         }
     };
-    Ok(Mutation::of(committed, Effect::Narrowing, "created", Value::Array(created))
+    Mutation::of(conclusion, Effect::Narrowing, "created", Value::Array(created))
         .with("deleted", Value::Array(deleted))
         .with("warnings", Value::Array(warnings))
         .send(&admitted, wait)
-        .await)
+        .await
 }
 
 /// The bindings to delete, each of which the caller may delete.

@@ -56,13 +56,13 @@ async fn run(mut admitted: Admitted) -> Reply {
     change.finish(&mut work).await?;
     let shown = views::binding(&row);
     let happening = super::happening("role_binding.create", &row, None, Some(shown.clone()));
-    let committed = work.commit(&org_id, happening).await?;
+    let conclusion = work.concluded(&org_id, happening);
     // Under `override` a nearer role can lower what was inherited.
-    Ok(Mutation::of(committed, Effect::Narrowing, "role_binding", shown)
+    Mutation::of(conclusion, Effect::Narrowing, "role_binding", shown)
         .created(format!("/v1/organizations/{org_id}/role-bindings/{}", row.id))
         .with("warnings", Value::Array(warnings))
         .send(&admitted, wait)
-        .await)
+        .await
 }
 
 pub(super) fn read(mut body: Fields) -> Result<(NewBinding, Subject), Faults> {

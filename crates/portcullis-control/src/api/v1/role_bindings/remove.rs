@@ -30,8 +30,6 @@ async fn run(mut admitted: Admitted) -> Reply {
     change.finish(&mut work).await?;
     let before = views::binding(&row);
     let happening = super::happening("role_binding.delete", &row, Some(before.clone()), None);
-    let committed = work.commit(&row.org_id, happening).await?;
-    Ok(Mutation::of(committed, Effect::Narrowing, "role_binding", before)
-        .send(&admitted, wait)
-        .await)
+    let conclusion = work.concluded(&row.org_id, happening);
+    Mutation::of(conclusion, Effect::Narrowing, "role_binding", before).send(&admitted, wait).await
 }

@@ -58,11 +58,11 @@ async fn run(mut admitted: Admitted) -> Reply {
     let after = views::binding(&row);
     let happening =
         super::happening("role_binding.update", &row, Some(before), Some(after.clone()));
-    let committed = work.commit(&row.org_id, happening).await?;
-    Ok(Mutation::of(committed, Effect::Narrowing, "role_binding", after)
+    let conclusion = work.concluded(&row.org_id, happening);
+    Mutation::of(conclusion, Effect::Narrowing, "role_binding", after)
         .with("warnings", Value::Array(warnings))
         .send(&admitted, wait)
-        .await)
+        .await
 }
 
 fn read(mut body: Fields) -> Result<(Option<String>, Option<bool>), Faults> {

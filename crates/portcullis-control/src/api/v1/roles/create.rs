@@ -32,11 +32,11 @@ async fn run(mut admitted: Admitted) -> Reply {
     let row = roles::create(&mut work, wanted).await?;
     let shown = views::role(&row);
     let happening = super::happening("role.create", &row, None, Some(shown.clone()));
-    let committed = work.commit(&row.org_id, happening).await?;
-    Ok(Mutation::of(committed, Effect::Widening, "role", shown)
+    let conclusion = work.concluded(&row.org_id, happening);
+    Mutation::of(conclusion, Effect::Widening, "role", shown)
         .created(format!("/v1/organizations/{}/roles/{}", row.org_id, row.id))
         .send(&admitted, wait)
-        .await)
+        .await
 }
 
 fn read(mut body: Fields) -> Result<NewRole, Faults> {

@@ -26,6 +26,6 @@ async fn run(mut admitted: Admitted) -> Reply {
     roles::delete(&mut work, &row).await?;
     let before = views::role(&row);
     let happening = super::happening("role.delete", &row, Some(before.clone()), None);
-    let committed = work.commit(&row.org_id, happening).await?;
-    Ok(Mutation::of(committed, Effect::Narrowing, "role", before).send(&admitted, wait).await)
+    let conclusion = work.concluded(&row.org_id, happening);
+    Mutation::of(conclusion, Effect::Narrowing, "role", before).send(&admitted, wait).await
 }

@@ -43,8 +43,8 @@ async fn run(mut admitted: Admitted) -> Reply {
     roles::patch(&mut work, &mut row, patch).await?;
     let after = views::role(&row);
     let happening = super::happening("role.update", &row, Some(before), Some(after.clone()));
-    let committed = work.commit(&row.org_id, happening).await?;
-    Ok(Mutation::of(committed, Effect::Narrowing, "role", after).send(&admitted, wait).await)
+    let conclusion = work.concluded(&row.org_id, happening);
+    Mutation::of(conclusion, Effect::Narrowing, "role", after).send(&admitted, wait).await
 }
 
 fn read(mut body: Fields) -> Result<RolePatch, Faults> {

@@ -39,12 +39,12 @@ async fn run(mut admitted: Admitted) -> Reply {
     let (row, warnings) = security_policies::create(&mut work, wanted).await?;
     let shown = super::shown(work.unit.conn(), &row).await?;
     let happening = super::happening("security_policy.create", &row, None, Some(shown.clone()));
-    let committed = work.commit(&row.org_id, happening).await?;
-    Ok(Mutation::of(committed, Effect::Narrowing, "security_policy", shown)
+    let conclusion = work.concluded(&row.org_id, happening);
+    Mutation::of(conclusion, Effect::Narrowing, "security_policy", shown)
         .created(format!("/v1/organizations/{}/security-policies/{}", row.org_id, row.id))
         .with("warnings", Value::Array(warnings))
         .send(&admitted, wait)
-        .await)
+        .await
 }
 
 fn read(mut body: Fields) -> Result<NewPolicy, Faults> {

@@ -76,16 +76,16 @@ async fn set_enabled(mut admitted: Admitted, enabled: bool) -> Reply {
     let before = shown(work.unit.conn(), &row).await?;
     let changed = security_policies::set_enabled(&mut work, &mut row, enabled).await?;
     let after = shown(work.unit.conn(), &row).await?;
-    let committed = match changed {
+    let conclusion = match changed {
         true => {
             let happening =
                 happening(admitted.need.action, &row, Some(before), Some(after.clone()));
-            work.commit(&row.org_id, happening).await?
+            work.concluded(&row.org_id, happening)
         }
         false => work.unchanged(),
     };
     // Under `override` a nearer role can lower what was inherited.
-    Ok(Mutation::of(committed, Effect::Narrowing, "security_policy", after)
+    Mutation::of(conclusion, Effect::Narrowing, "security_policy", after)
         .send(&admitted, wait)
-        .await)
+        .await
 }

@@ -24,8 +24,8 @@ async fn run(mut admitted: Admitted) -> Reply {
     let before = super::shown(work.unit.conn(), &row).await?;
     security_policies::delete(&mut work, &row).await?;
     let happening = super::happening("security_policy.delete", &row, Some(before.clone()), None);
-    let committed = work.commit(&row.org_id, happening).await?;
-    Ok(Mutation::of(committed, Effect::Narrowing, "security_policy", before)
+    let conclusion = work.concluded(&row.org_id, happening);
+    Mutation::of(conclusion, Effect::Narrowing, "security_policy", before)
         .send(&admitted, wait)
-        .await)
+        .await
 }

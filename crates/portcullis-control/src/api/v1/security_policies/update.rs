@@ -55,11 +55,11 @@ async fn run(mut admitted: Admitted) -> Reply {
     let after = super::shown(work.unit.conn(), &row).await?;
     let happening =
         super::happening("security_policy.update", &row, Some(before), Some(after.clone()));
-    let committed = work.commit(&row.org_id, happening).await?;
-    Ok(Mutation::of(committed, Effect::Narrowing, "security_policy", after)
+    let conclusion = work.concluded(&row.org_id, happening);
+    Mutation::of(conclusion, Effect::Narrowing, "security_policy", after)
         .with("warnings", Value::Array(warnings))
         .send(&admitted, wait)
-        .await)
+        .await
 }
 
 fn read(mut body: Fields) -> Result<PolicyPatch, Faults> {

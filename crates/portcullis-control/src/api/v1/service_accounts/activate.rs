@@ -24,15 +24,13 @@ async fn run(mut admitted: Admitted) -> Reply {
     let before = super::shown(work.unit.conn(), &row).await?;
     let changed = accounts::activate(&mut work, &mut row).await?;
     let after = super::shown(work.unit.conn(), &row).await?;
-    let committed = match changed {
+    let conclusion = match changed {
         true => {
             let action = "service_account.activate";
             let happening = super::happening(action, &row, Some(before), Some(after.clone()));
-            work.commit(&row.org_id, happening).await?
+            work.concluded(&row.org_id, happening)
         }
         false => work.unchanged(),
     };
-    Ok(Mutation::of(committed, Effect::Widening, "service_account", after)
-        .send(&admitted, wait)
-        .await)
+    Mutation::of(conclusion, Effect::Widening, "service_account", after).send(&admitted, wait).await
 }

@@ -83,7 +83,7 @@ impl Each for Switch {
                 let happening = super::happening(self.need.action, &row, Some(before), Some(after));
                 work.commit(&row.org_id, happening).await?
             }
-            false => work.unchanged(),
+            false => work.unit.unchanged(),
         };
         Ok(Done { committed, plain: None })
     }

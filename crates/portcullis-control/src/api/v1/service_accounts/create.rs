@@ -67,15 +67,15 @@ async fn run(mut admitted: Admitted) -> Reply {
         members.insert("key".to_owned(), key.clone());
     }
     let happening = super::happening("service_account.create", &created.row, None, Some(after));
-    let committed = work.commit(&org.id, happening).await?;
+    let conclusion = work.concluded(&org.id, happening);
     let location = format!("/v1/organizations/{}/service-accounts/{}", org.id, created.row.id);
-    let mut reply = Mutation::of(committed, Effect::Widening, "service_account", shown)
+    let mut reply = Mutation::of(conclusion, Effect::Widening, "service_account", shown)
         .created(location)
         .with("warnings", Value::Array(created.warnings));
     if let Some((key, plain)) = key {
         reply = reply.with("key", key).with_secret(plain);
     }
-    Ok(reply.send(&admitted, wait).await)
+    reply.send(&admitted, wait).await
 }
 
 fn read(mut body: Fields, root: &str) -> Result<NewAccount, Faults> {

@@ -29,16 +29,16 @@ async fn run(mut admitted: Admitted) -> Reply {
     let before = super::shown(work.unit.conn(), &row).await?;
     let deleted = accounts::deactivate(&mut work, &mut row).await?;
     let after = super::shown(work.unit.conn(), &row).await?;
-    let committed = match deleted {
+    let conclusion = match deleted {
         Some(_) => {
             let action = "service_account.deactivate";
             let happening = super::happening(action, &row, Some(before), Some(after.clone()));
-            work.commit(&row.org_id, happening).await?
+            work.concluded(&row.org_id, happening)
         }
         None => work.unchanged(),
     };
-    Ok(Mutation::of(committed, Effect::Narrowing, "service_account", after)
+    Mutation::of(conclusion, Effect::Narrowing, "service_account", after)
         .with("deleted_key_count", json!(deleted.unwrap_or(0)))
         .send(&admitted, wait)
-        .await)
+        .await
 }

@@ -26,8 +26,8 @@ async fn run(mut admitted: Admitted) -> Reply {
     let after = super::shown(work.unit.conn(), &row).await?;
     let action = "service_account.delete";
     let happening = super::happening(action, &row, Some(before), Some(after.clone()));
-    let committed = work.commit(&row.org_id, happening).await?;
-    Ok(Mutation::of(committed, Effect::Narrowing, "service_account", after)
+    let conclusion = work.concluded(&row.org_id, happening);
+    Mutation::of(conclusion, Effect::Narrowing, "service_account", after)
         .send(&admitted, wait)
-        .await)
+        .await
 }

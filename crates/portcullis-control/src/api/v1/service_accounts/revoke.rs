@@ -24,15 +24,15 @@ async fn run(mut admitted: Admitted) -> Reply {
     let before = super::shown(work.unit.conn(), &row).await?;
     let changed = accounts::revoke(&mut work, &mut row).await?;
     let after = super::shown(work.unit.conn(), &row).await?;
-    let committed = match changed {
+    let conclusion = match changed {
         true => {
             let action = "service_account.revoke";
             let happening = super::happening(action, &row, Some(before), Some(after.clone()));
-            work.commit(&row.org_id, happening).await?
+            work.concluded(&row.org_id, happening)
         }
         false => work.unchanged(),
     };
-    Ok(Mutation::of(committed, Effect::Narrowing, "service_account", after)
+    Mutation::of(conclusion, Effect::Narrowing, "service_account", after)
         .send(&admitted, wait)
-        .await)
+        .await
 }

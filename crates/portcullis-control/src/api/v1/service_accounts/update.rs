@@ -71,8 +71,8 @@ async fn run(mut admitted: Admitted) -> Reply {
     let after = super::shown(work.unit.conn(), &row).await?;
     let happening =
         super::happening("service_account.update", &row, Some(before), Some(after.clone()));
-    let committed = work.commit(&row.org_id, happening).await?;
-    Ok(Mutation::of(committed, effect, "service_account", after).send(&admitted, wait).await)
+    let conclusion = work.concluded(&row.org_id, happening);
+    Mutation::of(conclusion, effect, "service_account", after).send(&admitted, wait).await
 }
 
 /// Joining and leaving need permissions of their own.

@@ -43,13 +43,13 @@ async fn run(mut admitted: Admitted) -> Reply {
     let after = json!({"user": shown, "bindings": bindings});
     let happening = super::happening("user.create", &created.row, None, Some(after));
     let org_id = created.row.org_id.clone();
-    let committed = work.commit(&org_id, happening).await?;
+    let conclusion = work.concluded(&org_id, happening);
     let location = format!("/v1/organizations/{org_id}/users/{}", created.row.id);
-    Ok(Mutation::of(committed, Effect::Widening, "user", shown)
+    Mutation::of(conclusion, Effect::Widening, "user", shown)
         .created(location)
         .with("warnings", Value::Array(created.warnings))
         .send(&admitted, wait)
-        .await)
+        .await
 }
 
 fn read(mut body: Fields) -> Result<NewUser, Faults> {

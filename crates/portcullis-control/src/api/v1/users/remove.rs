@@ -27,6 +27,6 @@ async fn run(mut admitted: Admitted) -> Reply {
     users::remove(&mut work, &mut row).await?;
     let after = views::user(&row);
     let happening = super::happening("user.delete", &row, Some(before), Some(after.clone()));
-    let committed = work.commit(&row.org_id, happening).await?;
-    Ok(Mutation::of(committed, Effect::Narrowing, "user", after).send(&admitted, wait).await)
+    let conclusion = work.concluded(&row.org_id, happening);
+    Mutation::of(conclusion, Effect::Narrowing, "user", after).send(&admitted, wait).await
 }
