@@ -5,7 +5,6 @@
 use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
-use bytes::Bytes;
 use http::header::{
     CONTENT_LENGTH, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, VIA,
 };
@@ -14,14 +13,14 @@ use portcullis_core::feed::Position;
 use portcullis_core::route::ResourceText;
 use portcullis_core::verdict::DenyReason;
 
+use crate::head::Fields;
 use crate::phase::Connection;
 use crate::plan::ListenerPlan;
 use crate::request_id::RequestId;
 use crate::respond::REQUEST_ID;
 use crate::settings::Underscore;
 use crate::shared::Published;
-use crate::text::Texts;
-use crate::trace::Trace;
+use crate::trace::{TRACEPARENT, TRACESTATE, Trace};
 
 /// Asks for a decision at this position or later.
 const MIN_SEQ: HeaderName = HeaderName::from_static("portcullis-min-seq");
@@ -31,18 +30,12 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 
 const HTTP: HeaderValue = HeaderValue::from_static("http");
 const VIA_US: HeaderValue = HeaderValue::from_static("1.1 portcullis");
-const KEY: HeaderValue = HeaderValue::from_static("key");
-const NONE: HeaderValue = HeaderValue::from_static("none");
-const ROOT: HeaderValue = HeaderValue::from_static("org");
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// Most names that `Connection` may nominate.
 const MAX_NOMINATED: usize = 10;
 /// Most names that are removed from one head: every field hyper lets through, and the nominated.
 const MAX_REMOVED: usize = 100 + MAX_NOMINATED;
-
-/// Fields written into one head at most.
-const WRITTEN: usize = 18;
 
 /// The configured part of the rules.
 #[derive(Clone, Debug)]
@@ -341,6 +334,11 @@ impl Removal {
         }
     }
 
+    /// Whether a field of this name goes.
+    pub(crate) fn has(&self, name: &HeaderName) -> bool {
+        self.0.contains(name)
+    }
+
     /// Takes every noted field out.
     fn apply(&self, headers: &mut HeaderMap) {
         for name in &self.0 {
@@ -394,16 +392,9 @@ pub(crate) struct Caller<'d> {
     pub(crate) scope: Option<(HeaderValue, Option<ResourceText>)>,
 }
 
-/// Values that stay the same while one host is asked for over one connection.
-pub(crate) struct ForwardedValues {
-    host: HeaderValue,
-    forwarded: HeaderValue,
-}
-
 /// What step 11 writes into a head.
 pub(crate) struct Writing<'w> {
     pub(crate) names: &'w IdentityNames,
-    pub(crate) texts: &'w Texts,
     pub(crate) listener: &'w ListenerPlan,
     pub(crate) connection: &'w Connection,
     /// Host and port as matched.
@@ -415,113 +406,114 @@ pub(crate) struct Writing<'w> {
 }
 
 impl Writing<'_> {
-    /// Turns the caller's head into the upstream's, in place.
+    /// The upstream's fields, from the caller's. Of those, hyper keeps none but what it needs to
+    /// frame the body.
     pub(crate) fn write(
         &self,
         headers: &mut HeaderMap,
         removal: &Removal,
         caller: Option<&Caller<'_>>,
-    ) {
+    ) -> Fields {
+        let mut fields = Fields::new();
         let trusted = self.listener.trusts(self.connection.peer.ip());
-        let before = if trusted { Some(Forwarding::read(headers)) } else { None };
-        let empty = headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0");
-        removal.apply(headers);
-        headers.reserve(WRITTEN);
+        if trusted {
+            let way = Way { before: Forwarding::read(headers), peer: self.connection.peer.ip() };
+            way.write(self.authority, &mut fields);
+        } else {
+            self.connection.write_way(self.authority, &mut fields);
+        }
+        let mut empty = false;
+        for (name, value) in &*headers {
+            match *name {
+                CONTENT_LENGTH => empty = value == "0",
+                HOST | TRANSFER_ENCODING => {}
+                _ if *name == TRACEPARENT || *name == TRACESTATE || removal.has(name) => {}
+                _ => fields.pass(name, value),
+            }
+        }
         if empty {
             // Said again in our own words: an upstream may insist on a length.
-            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            fields.put(&CONTENT_LENGTH, b"0");
         }
+        self.write_identity(&mut fields, caller);
+        fields.put(&REQUEST_ID, self.request_id.as_bytes());
+        self.trace.write((headers, removal), self.request_id, trusted, &mut fields);
+        headers.clear();
         if self.chunked {
             headers.insert(TRANSFER_ENCODING, CHUNKED);
         }
-        if headers.get(HOST).is_none_or(|host| host != self.authority)
-            && let Ok(host) = HeaderValue::from_str(self.authority)
-        {
-            headers.insert(HOST, host);
-        }
-        self.write_forwarding(headers, before);
-        self.write_identity(headers, caller);
-        headers.append(VIA, VIA_US);
-        self.put(headers, &REQUEST_ID, self.request_id.as_bytes());
-        self.trace.write(headers, self.request_id, trusted, self.texts);
+        fields
     }
 
-    fn write_forwarding(&self, headers: &mut HeaderMap, before: Option<Forwarding>) {
-        let Some(host) = headers.get(HOST).cloned() else { return };
-        let peer = &self.connection.peer_text;
-        let forwarded = self.connection.forwarded(&host);
-        let Forwarding { hops, proto, host: seen_host, forwarded: earlier } =
-            before.unwrap_or_default();
-        headers.insert(X_FORWARDED_FOR, appended(hops, peer));
-        headers.insert(X_FORWARDED_PROTO, proto.unwrap_or(HTTP));
-        headers.insert(X_FORWARDED_HOST, seen_host.unwrap_or(host));
-        headers.insert(FORWARDED, appended(earlier, &forwarded));
-    }
-
-    fn write_identity(&self, headers: &mut HeaderMap, caller: Option<&Caller<'_>>) {
+    /// Ids and names in the directory are of characters that a field may have; anything else is
+    /// left out.
+    fn write_identity(&self, fields: &mut Fields, caller: Option<&Caller<'_>>) {
         let Some(Caller { permit, published, scope }) = caller else {
-            headers.insert(self.names.method.clone(), NONE);
-            return;
+            return fields.put(&self.names.method, b"none");
         };
         let principal = permit.principal();
         let username = principal.account_name();
-        let place = scope.as_ref().map(|(_, place)| place.as_deref());
-        self.put(headers, &self.names.subject, &principal.account_id());
-        self.put(headers, &self.names.org, principal.org_id());
-        self.put(headers, &self.names.key_id, &principal.key_id().digits());
+        fields.put(&self.names.subject, &principal.account_id());
+        fields.put(&self.names.org, principal.org_id());
+        fields.put(&self.names.key_id, &principal.key_id().digits());
         if !username.is_empty() {
-            self.put(headers, &self.names.username, &username);
+            fields.put(&self.names.username, &username);
         }
-        headers.insert(self.names.method.clone(), KEY);
-        self.put(headers, &self.names.seq, published.position_text());
-        if let Some((permission, _)) = scope {
-            headers.insert(self.names.scopes.clone(), permission.clone());
-        }
-        match place {
-            Some(Some(place)) => self.put(headers, &self.names.resource, place.as_bytes()),
-            Some(None) => {
-                headers.insert(self.names.resource.clone(), ROOT);
-            }
-            None => {}
-        }
-    }
-
-    /// Ids and names in the directory are of characters that a header may have; anything else is
-    /// left out, and the name is gone from the head already.
-    fn put(&self, headers: &mut HeaderMap, name: &HeaderName, value: &[u8]) {
-        if let Some(value) = self.texts.value(value) {
-            headers.insert(name.clone(), value);
+        fields.put(&self.names.method, b"key");
+        fields.put(&self.names.seq, published.position_text());
+        if let Some((permission, place)) = scope {
+            fields.pass(&self.names.scopes, permission);
+            fields.put(&self.names.resource, place.as_deref().unwrap_or("org").as_bytes());
         }
     }
 }
 
-impl ForwardedValues {
-    /// The `Forwarded` element of a peer asking for `host` (RFC 7239).
-    pub(crate) fn new(peer: IpAddr, host: &HeaderValue) -> Option<Self> {
-        let by = match peer.to_canonical() {
+/// The way of a request up to here.
+pub(crate) struct Way {
+    peer: IpAddr,
+    /// What trusted proxies said of it.
+    before: Forwarding,
+}
+
+impl Way {
+    /// Of a request that came straight from this peer, as far as anybody is believed.
+    pub(crate) fn from_peer(peer: IpAddr) -> Self {
+        Self { peer, before: Forwarding::default() }
+    }
+
+    /// Writes whom the request is for and how it came here.
+    pub(crate) fn write(self, authority: &str, fields: &mut Fields) {
+        let Forwarding { hops, proto, host, forwarded: earlier } = self.before;
+        let peer = self.peer.to_canonical();
+        let by = match peer {
             IpAddr::V4(v4) => v4.to_string(),
             IpAddr::V6(v6) => format!("\"[{v6}]\""),
         };
-        let name = host.to_str().ok()?;
-        let quoted =
-            if name.contains([':', '[']) { format!("\"{name}\"") } else { name.to_owned() };
-        let forwarded = HeaderValue::try_from(format!("for={by};host={quoted};proto=http")).ok()?;
-        // A copy: the original is a piece of a read buffer, which would be kept as long as this.
-        Some(Self { host: HeaderValue::from_bytes(host.as_bytes()).ok()?, forwarded })
-    }
-
-    pub(crate) fn forwarded_if(&self, host: &HeaderValue) -> Option<HeaderValue> {
-        if self.host == *host { Some(self.forwarded.clone()) } else { None }
+        let quoted = if authority.contains([':', '[']) {
+            format!("\"{authority}\"")
+        } else {
+            authority.to_owned()
+        };
+        let forwarded = format!("for={by};host={quoted};proto=http");
+        fields.put(&HOST, authority.as_bytes());
+        fields.put(&X_FORWARDED_FOR, &appended(hops, peer.to_string().as_bytes()));
+        fields.pass(&X_FORWARDED_PROTO, &proto.unwrap_or(HTTP));
+        match host {
+            Some(host) => fields.pass(&X_FORWARDED_HOST, &host),
+            None => fields.put(&X_FORWARDED_HOST, authority.as_bytes()),
+        }
+        fields.put(&FORWARDED, &appended(earlier, forwarded.as_bytes()));
+        fields.pass(&VIA, &VIA_US);
     }
 }
 
-/// What a trusted proxy said about the way so far.
+/// What trusted proxies said about the way so far.
 #[derive(Default)]
 struct Forwarding {
-    hops: Option<HeaderValue>,
+    hops: Option<Vec<u8>>,
     proto: Option<HeaderValue>,
     host: Option<HeaderValue>,
-    forwarded: Option<HeaderValue>,
+    forwarded: Option<Vec<u8>>,
 }
 
 impl Forwarding {
@@ -539,16 +531,16 @@ impl Forwarding {
 }
 
 /// Every line of a field as one.
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
-    let mut lines = headers.get_all(name).iter();
-    let first = lines.next()?.clone();
-    Some(lines.fold(first, |line, next| appended(Some(line), next)))
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    lines.fold(None, |before, line| Some(appended(before, line)))
 }
 
-fn appended(before: Option<HeaderValue>, last: &HeaderValue) -> HeaderValue {
-    let Some(before) = before else { return last.clone() };
-    let whole = [before.as_bytes(), last.as_bytes()].join(&b", "[..]);
-    HeaderValue::from_maybe_shared(Bytes::from(whole)).unwrap_or_else(|_| last.clone())
+fn appended(before: Option<Vec<u8>>, last: &[u8]) -> Vec<u8> {
+    let Some(mut whole) = before else { return last.to_vec() };
+    whole.extend_from_slice(b", ");
+    whole.extend_from_slice(last);
+    whole
 }
 
 /// The one `Host` field; two are refused.

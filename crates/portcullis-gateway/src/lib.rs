@@ -6,8 +6,9 @@
 //! may do with a running gateway.
 //!
 //! A request's way, in the order of the modules it passes: `listener`, `connection`, `stream`,
-//! `request` (the story), `credential`, `forward`, `upstream`, `pool`, `body`, `record`. `respond`
-//! has every answer of our own. `subscriber` keeps the directory up to date.
+//! `request` (the story), `credential`, `forward`, `head`, `upstream`, `pool`, `upstream_stream`,
+//! `body`, `record`. `respond` has every answer of our own. `subscriber` keeps the directory up to
+//! date.
 
 mod body;
 mod connection;
@@ -17,6 +18,7 @@ mod failures;
 mod feed_client;
 mod forward;
 mod gateway;
+mod head;
 mod listener;
 mod metrics;
 mod outcome;
@@ -38,9 +40,9 @@ mod steward;
 mod stream;
 mod subscriber;
 mod template;
-mod text;
 mod trace;
 mod upstream;
+mod upstream_stream;
 mod usage;
 mod usage_report;
 mod worker;

@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-use http::HeaderValue;
 use portcullis_core::time::MonoNs;
 use portcullis_core::verdict::DenyReason;
 
-use crate::forward::ForwardedValues;
+use crate::forward::Way;
+use crate::head::Fields;
 use crate::pool::Link;
 use crate::settings::Timeouts;
 
@@ -60,10 +60,9 @@ pub(crate) enum Waiting {
 
 /// One downstream connection, as its driver, its stream, its exchange and the ticker see it.
 pub(crate) struct Connection {
-    /// The other end's address as a header value.
-    pub(crate) peer_text: HeaderValue,
-    /// The `Forwarded` element of the last request, for the next one is likely to need the same.
-    forwarded: RefCell<Option<ForwardedValues>>,
+    /// The host that was asked for last, and what its upstream is told of the way here; the next
+    /// request is likely to need the same.
+    way: RefCell<Option<(Box<str>, Fields)>>,
     /// Index of the listener it came through.
     pub(crate) listener: usize,
     /// The socket's other end.
@@ -116,12 +115,8 @@ pub(crate) struct ExchangeLimits {
 impl Connection {
     /// A connection just accepted.
     pub(crate) fn new(listener: usize, peer: SocketAddr, now: MonoNs) -> Self {
-        let address = peer.ip().to_canonical().to_string();
         Self {
-            // An address is digits, letters, dots and colons.
-            peer_text: HeaderValue::try_from(address)
-                .unwrap_or(HeaderValue::from_static("unknown")),
-            forwarded: RefCell::new(None),
+            way: RefCell::new(None),
             listener,
             peer,
             phase: Cell::new(Phase::Connected),
@@ -233,15 +228,19 @@ impl Connection {
         }
     }
 
-    /// The `Forwarded` element for this peer and `host`.
-    pub(crate) fn forwarded(&self, host: &HeaderValue) -> HeaderValue {
-        let mut cache = self.forwarded.borrow_mut();
-        if let Some(value) = cache.as_ref().and_then(|known| known.forwarded_if(host)) {
-            return value;
+    /// Writes what an upstream is told of the way here, by a peer that asks for `authority` and is
+    /// not believed about anything else.
+    pub(crate) fn write_way(&self, authority: &str, fields: &mut Fields) {
+        let mut way = self.way.borrow_mut();
+        match &*way {
+            Some((known, written)) if **known == *authority => fields.append(written),
+            Some(_) | None => {
+                let mut fresh = Fields::default();
+                Way::from_peer(self.peer.ip()).write(authority, &mut fresh);
+                fields.append(&fresh);
+                *way = Some((authority.into(), fresh));
+            }
         }
-        *cache = ForwardedValues::new(self.peer.ip(), host);
-        let fresh = cache.as_ref().and_then(|known| known.forwarded_if(host));
-        fresh.unwrap_or(HeaderValue::from_static("for=unknown"))
     }
 
     /// Which deadline of the exchange has passed, if one has.

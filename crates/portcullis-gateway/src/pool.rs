@@ -9,20 +9,21 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use portcullis_core::time::MonoNs;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::body::UpstreamBody;
+use crate::head::Fields;
 use crate::metrics::UpstreamMeter;
 use crate::phase::nanos;
 use crate::plan::UpstreamPlan;
+use crate::upstream_stream::{Seen, UpstreamStream};
 
 /// Connections of one worker to one upstream.
 pub(crate) struct Pool {
@@ -116,7 +117,7 @@ impl Pool {
                 link.drive(&mut Context::from_waker(Waker::noop()));
             }
             if link.is_ready() {
-                link.seen.received.set(false);
+                link.seen.forget();
                 return Some(link);
             }
         }
@@ -146,7 +147,7 @@ impl Pool {
         };
         socket.set_nodelay(true).map_err(Unlinked::Refused)?;
         let seen = Rc::new(Seen::default());
-        let stream = UpstreamStream { socket, seen: Rc::clone(&seen) };
+        let stream = UpstreamStream::new(socket, Rc::clone(&seen));
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(self.plan.response_head_bytes.max(8 * 1024))
             .max_header_size(self.plan.response_head_bytes)
@@ -166,7 +167,6 @@ impl Pool {
     /// Takes a connection back after an exchange; drops it unless it can carry another one.
     pub(crate) fn give_back(link: Rc<Link>, now: MonoNs) {
         link.served.set(link.served.get() + 1);
-        link.seen.keeps.set(false);
         let pool = Rc::clone(&link.place.pool);
         let Some(address) = pool.addresses.get(link.place.address) else { return };
         let worn = link.served.get() >= pool.plan.requests_per_connection;
@@ -249,26 +249,22 @@ impl Link {
         }
     }
 
-    /// Whether it can take a request now.
+    /// Whether it can take a request now. What was written before must be out: see
+    /// [`crate::upstream_stream`].
     fn is_ready(&self) -> bool {
-        self.driver.borrow().is_some() && self.sender.borrow().is_ready()
+        self.driver.borrow().is_some()
+            && !self.seen.is_unflushed()
+            && self.sender.borrow().is_ready()
     }
 
     /// Whether any byte of a response has come in this exchange.
     pub(crate) fn has_answered(&self) -> bool {
-        self.seen.received.get()
+        self.seen.has_received()
     }
 
-    /// Keeps a copy of what is sent in this exchange, until [`Link::sent`] is asked for it.
-    pub(crate) fn keep_sent(&self) {
-        self.seen.sent.borrow_mut().clear();
-        self.seen.keeps.set(true);
-    }
-
-    /// What was sent since [`Link::keep_sent`].
+    /// The head that was sent in this exchange.
     pub(crate) fn sent(&self) -> Vec<u8> {
-        self.seen.keeps.set(false);
-        self.seen.sent.take()
+        self.seen.head()
     }
 
     /// Whether it has carried a request before.
@@ -276,19 +272,21 @@ impl Link {
         self.served.get() > 0
     }
 
-    /// Sends `request`. The future must be polled together with [`Link::drive`].
+    /// Sends `request` with `fields`. The future must be polled together with [`Link::drive`].
     pub(crate) fn send(
         &self,
         request: http::Request<UpstreamBody>,
+        fields: &Fields,
     ) -> impl Future<Output = Result<http::Response<hyper::body::Incoming>, http1_error::TrySend>> + use<>
     {
-        self.seen.informational.set(Some(0));
+        let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+        self.seen.begin(request.method().as_str(), target, fields);
         self.sender.borrow_mut().try_send_request(request)
     }
 
     /// The response's head is known: what comes now is its body.
     pub(crate) fn answered(&self) {
-        self.seen.informational.set(None);
+        self.seen.answered();
     }
 }
 
@@ -296,107 +294,6 @@ mod http1_error {
     /// hyper's error that may carry the unsent request.
     pub(super) type TrySend =
         hyper::client::conn::TrySendError<http::Request<crate::body::UpstreamBody>>;
-}
-
-/// The upstream socket as hyper sees it: notes what goes through.
-struct UpstreamStream {
-    socket: TcpStream,
-    seen: Rc<Seen>,
-}
-
-/// What went through an upstream connection in the present exchange.
-#[derive(Default)]
-struct Seen {
-    /// Whether a byte came back.
-    received: Cell<bool>,
-    /// Informational responses so far; `None` once the response's head is known.
-    informational: Cell<Option<u8>>,
-    /// Whether what is sent is kept: only for requests that may be sent again. Copying the bytes
-    /// of a head costs a tenth of copying its map of fields.
-    keeps: Cell<bool>,
-    sent: RefCell<Vec<u8>>,
-}
-
-/// Most informational responses before the one that counts.
-const MAX_INFORMATIONAL: u8 = 10;
-
-impl Seen {
-    /// Bytes came in. Counts informational responses while a response's head is awaited, for hyper
-    /// skips any number of them.
-    fn read(&self, fresh: &[u8]) -> io::Result<()> {
-        if fresh.is_empty() {
-            return Ok(());
-        }
-        self.received.set(true);
-        let Some(before) = self.informational.get() else { return Ok(()) };
-        let begins = |text: &[u8]| text.starts_with(b"HTTP/1.") && text.get(9) == Some(&b'1');
-        if !begins(fresh) {
-            return Ok(());
-        }
-        let more = fresh.split(|byte| *byte == b'\n').filter(|line| begins(line)).count();
-        let count = before.saturating_add(u8::try_from(more).unwrap_or(u8::MAX));
-        self.informational.set(Some(count));
-        if count > MAX_INFORMATIONAL { Err(io::ErrorKind::InvalidData.into()) } else { Ok(()) }
-    }
-
-    fn wrote<'b>(&self, count: usize, pieces: impl Iterator<Item = &'b [u8]>) {
-        if self.keeps.get() {
-            let mut sent = self.sent.borrow_mut();
-            let mut left = count;
-            for piece in pieces {
-                let piece = piece.get(..left).unwrap_or(piece);
-                sent.extend_from_slice(piece);
-                left -= piece.len();
-            }
-        }
-    }
-}
-
-impl AsyncRead for UpstreamStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
-        self.seen.read(buf.filled().get(before..).unwrap_or_default())?;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for UpstreamStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(&mut self.socket).poll_write(cx, buf))?;
-        self.seen.wrote(count, std::iter::once(buf));
-        Poll::Ready(Ok(count))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, bufs))?;
-        self.seen.wrote(count, bufs.iter().map(|buf| &**buf));
-        Poll::Ready(Ok(count))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
 }
 
 /// Whether an upstream may have this address: never one that names services of the machine's own

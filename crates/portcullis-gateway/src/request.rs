@@ -22,6 +22,7 @@ use portcullis_core::verdict::{Challenge, DenyReason};
 use crate::body::{DownstreamBody, UpstreamBody};
 use crate::credential::{self, Form, Places, Presented};
 use crate::forward::{self, Caller, Removal, Writing};
+use crate::head::{Fields, Outgoing};
 use crate::outcome::Outcome;
 use crate::phase::Connection;
 use crate::plan::{AccessPlan, ListenerPlan, Plan, RoutePlan};
@@ -48,7 +49,7 @@ pub(crate) enum Step {
 
 /// A request that may go to its upstream. Only this module makes one.
 pub(crate) struct Admission {
-    pub(crate) request: Request<UpstreamBody>,
+    pub(crate) outgoing: Outgoing,
     pub(crate) record: Record,
     pub(crate) route: usize,
     pub(crate) manner: Manner,
@@ -113,11 +114,11 @@ pub(crate) fn decide(
     record.decided();
     count(&decided, &mut record);
     match decided {
-        Ok(route) => {
+        Ok((route, fields)) => {
             connection.limit(route.exchange);
             let body = UpstreamBody::new(incoming, connection, route.body_bytes);
-            let request = Request::from_parts(parts, body);
-            Step::Send(Admission { request, record, route: route.index, manner })
+            let outgoing = Outgoing { request: Request::from_parts(parts, body), fields };
+            Step::Send(Admission { outgoing, record, route: route.index, manner })
         }
         Err(Ending::Denied(denial)) => Step::Answer(respond::deny(record, &denial, manner)),
         Err(Ending::Options) => Step::Answer(respond::options(record)),
@@ -132,7 +133,7 @@ pub(crate) fn decide(
 
 /// Counts a decision for the key that was presented, once it stands: now and not at the end of the
 /// response, since a stream may last for days.
-fn count(decided: &Result<&RoutePlan, Ending<'_>>, record: &mut Record) {
+fn count<A>(decided: &Result<A, Ending<'_>>, record: &mut Record) {
     match decided {
         Ok(_) => record.counted(None),
         Err(Ending::Denied(denial)) => record.counted(Some(denial.reason)),
@@ -173,13 +174,13 @@ struct Asked<'r> {
     earlier: &'r mut Earlier,
 }
 
-/// Steps 3 to 11. On success the head has become the upstream's.
+/// Steps 3 to 11. On success the head has become the upstream's; its fields are the second result.
 fn admit<'w>(
     (worker, setup): (&Rc<Worker>, &'w Setup),
     connection: &Connection,
     asked: Asked<'_>,
     record: &mut Record,
-) -> Result<&'w RoutePlan, Ending<'w>> {
+) -> Result<(&'w RoutePlan, Fields), Ending<'w>> {
     let Asked { parts, size, now, earlier } = asked;
     let trace = Trace::read(&parts.headers, record.id());
     record.traced(&trace);
@@ -221,19 +222,18 @@ fn admit<'w>(
         authority: target.host().authority(),
         request_id: record.id(),
         trace: &trace,
-        texts: &worker.texts,
         chunked: !size.exact && matches!(method, Method::GET | Method::HEAD),
     };
     if let Some(form) = &earlier.form {
         form.announce(&mut parts.headers);
     }
-    writing.write(&mut parts.headers, &removal, decision.caller.as_ref());
+    let fields = writing.write(&mut parts.headers, &removal, decision.caller.as_ref());
     if let Some(other) = other_uri {
         parts.uri = other;
     }
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
-    Ok(route)
+    Ok((route, fields))
 }
 
 /// The request target as it stood on the request line. Borrowed if it was in origin form.
@@ -533,13 +533,13 @@ pub(crate) async fn relay(
     connection: &Rc<Connection>,
     admission: Admission,
 ) -> Response<DownstreamBody> {
-    let Admission { request, mut record, route, manner } = admission;
+    let Admission { outgoing, mut record, route, manner } = admission;
     let setup = Rc::clone(record.setup());
     let plan = &*setup.plan;
     let Some(route) = plan.route(route) else {
         return respond::deny(record, &Denial::of(DenyReason::NoRoute), manner);
     };
-    let sent = upstream::send(worker, connection, route.upstream, request, &mut record).await;
+    let sent = upstream::send(worker, connection, route.upstream, outgoing, &mut record).await;
     let (response, link) = match sent {
         Ok(answered) => answered,
         Err(reason) => return respond::deny(record, &Denial::on(route, reason), manner),

@@ -81,7 +81,7 @@ pub(crate) fn deny(
     };
     let status = if as_grpc { 200 } else { problem.status };
     headers.insert(CACHE_CONTROL, NO_STORE);
-    if let Some(id) = record.worker().texts.value(record.id().as_bytes()) {
+    if let Ok(id) = HeaderValue::from_bytes(record.id().as_bytes()) {
         headers.insert(REQUEST_ID, id);
     }
     if !as_grpc {

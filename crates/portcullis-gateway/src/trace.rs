@@ -5,11 +5,12 @@
 use arrayvec::ArrayVec;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::forward::Removal;
+use crate::head::Fields;
 use crate::request_id::RequestId;
-use crate::text::Texts;
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Length of a `traceparent` of version 00.
 const LEN: usize = 55;
@@ -47,13 +48,14 @@ impl Trace {
     }
 
     /// Writes what the upstream is told: the trace, with the request as the parent of what happens
-    /// there. A caller's word on recording counts if it is `trusted`.
+    /// there, and the state that came with the trace. A caller's word on recording counts if it is
+    /// `trusted`.
     pub(crate) fn write(
         &self,
-        headers: &mut HeaderMap,
+        (headers, removal): (&HeaderMap, &Removal),
         request: &RequestId,
         trusted: bool,
-        texts: &Texts,
+        fields: &mut Fields,
     ) {
         let mut text: ArrayVec<u8, LEN> = ArrayVec::new();
         let flags: &[u8] = if self.sampled && trusted { b"01" } else { b"00" };
@@ -61,16 +63,16 @@ impl Trace {
             // The parts are as long as the whole.
             let _ = text.try_extend_from_slice(part);
         }
-        if let Some(value) = texts.value(&text) {
-            headers.insert(TRACEPARENT, value);
+        fields.put(&TRACEPARENT, &text);
+        if !self.is_callers || removal.has(&TRACESTATE) {
+            return;
         }
-        if !self.is_callers {
-            headers.remove(TRACESTATE);
-        } else if !fits(headers) {
-            match shortened(headers) {
-                Some(state) => headers.insert(TRACESTATE, state),
-                None => headers.remove(TRACESTATE),
-            };
+        if fits(headers) {
+            if let Some(state) = headers.get(TRACESTATE) {
+                fields.pass(&TRACESTATE, state);
+            }
+        } else if let Some(state) = shortened(headers) {
+            fields.pass(&TRACESTATE, &state);
         }
     }
 }
@@ -159,12 +161,17 @@ mod tests {
 
     /// What the upstream of a request with these lines is told.
     fn told(lines: &[(&'static str, &str)], trusted: bool) -> (String, Option<String>) {
-        let (mut headers, own) = (head(lines), own());
+        let (headers, own) = (head(lines), own());
+        let mut fields = Fields::new();
         let trace = Trace::read(&headers, &own);
-        trace.write(&mut headers, &own, trusted, &Texts::default());
-        let text = |name| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-        assert!(headers.get_all(TRACESTATE).iter().count() <= 1);
-        (text(TRACEPARENT).unwrap(), text(TRACESTATE))
+        trace.write((&headers, &Removal::default()), &own, trusted, &mut fields);
+        let text = |name| {
+            let mut all = fields.all(name).into_iter().map(str::to_owned);
+            (all.next(), all.next())
+        };
+        let (parent, None) = text("traceparent") else { panic!("two parents") };
+        let (state, None) = text("tracestate") else { panic!("two states") };
+        (parent.unwrap(), state)
     }
 
     fn own_trace() -> String {

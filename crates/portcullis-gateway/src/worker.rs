@@ -23,7 +23,6 @@ use crate::record::Lines;
 use crate::request_id::RequestIds;
 use crate::setup::Setup;
 use crate::shared::Shared;
-use crate::text::Texts;
 use crate::usage::Tally;
 
 /// How often deadlines are looked at and counters handed over.
@@ -39,7 +38,6 @@ pub(crate) struct Worker {
     /// The clock as of the last sample that anybody took: at most one tick old.
     pub(crate) coarse: Cell<MonoNs>,
     pub(crate) request_ids: RequestIds,
-    pub(crate) texts: Texts,
     pub(crate) meters: Meters,
     pub(crate) records: Lines,
     pub(crate) usage: Tally,
@@ -104,7 +102,6 @@ impl Seed {
             setup: RefCell::new(Rc::new(setup)),
             coarse: Cell::new(shared.clock.now().mono),
             request_ids,
-            texts: Texts::default(),
             meters,
             records: Lines::new(records),
             usage: Tally::new(shared.usage.clone()),

@@ -20,7 +20,9 @@ use zeroize::Zeroizing;
 use super::{Admission, Asked, Earlier, Ending, Need, Size, admit, count, relay};
 use crate::body::{DownstreamBody, UpstreamBody};
 use crate::credential::Form;
+use crate::head::{Fields, Outgoing};
 use crate::phase::Connection;
+use crate::plan::RoutePlan;
 use crate::record::Record;
 use crate::respond::{self, Denial, Manner};
 use crate::worker::Worker;
@@ -66,7 +68,7 @@ pub(crate) async fn resume(
         record.decided_late();
         count(&decided, record);
         match decided {
-            Ok(route) => break held.admitted(connection, route.index, route.body_bytes),
+            Ok((route, fields)) => break held.admitted(connection, route, fields),
             Err(Ending::Waits(need, _)) => held.need = need,
             Err(Ending::Denied(denial)) => {
                 return respond::deny(held.record, &denial, held.manner);
@@ -107,16 +109,16 @@ impl Held {
     fn admitted(
         self: Box<Self>,
         connection: &Rc<Connection>,
-        route: usize,
-        most: u64,
+        route: &RoutePlan,
+        fields: Fields,
     ) -> Admission {
         let Self { parts, incoming, record, manner, earlier, need: _, route: _ } = *self;
         let body = match earlier.form {
             Some(form) => UpstreamBody::whole(form.into_bytes()),
-            None => UpstreamBody::new(incoming, connection, most),
+            None => UpstreamBody::new(incoming, connection, route.body_bytes),
         };
-        let request = http::Request::from_parts(parts, body);
-        Admission { request, record, route, manner }
+        let outgoing = Outgoing { request: http::Request::from_parts(parts, body), fields };
+        Admission { outgoing, record, route: route.index, manner }
     }
 
     fn deny(self: Box<Self>, reason: DenyReason) -> Response<DownstreamBody> {
