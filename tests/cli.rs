@@ -18,11 +18,10 @@ upstream = "app"
 require = { permission = "cluster:read", resource = "cluster/{cluster}" }
 "#;
 
-/// Somebody at the command line of an installation.
-pub(crate) struct Operator<'s>(pub(crate) &'s Stage);
+struct Operator<'s>(&'s Stage);
 
 impl Operator<'_> {
-    pub(crate) fn try_run(&self, args: &[&str]) -> Output {
+    fn try_run(&self, args: &[&str]) -> Output {
         let home = &self.0.home;
         command(args)
             .current_dir(home.path(""))
@@ -35,14 +34,14 @@ impl Operator<'_> {
     }
 
     #[track_caller]
-    pub(crate) fn run(&self, args: &[&str]) -> String {
+    fn run(&self, args: &[&str]) -> String {
         let output = self.try_run(args);
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("text")
     }
 
     #[track_caller]
-    pub(crate) fn json(&self, args: &[&str]) -> Value {
+    fn json(&self, args: &[&str]) -> Value {
         let text = self.run(&[args, &["--json"]].concat());
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }

@@ -6,9 +6,9 @@
 
 mod admin_api;
 mod admin_listener;
-mod audit;
 mod bad_input;
 mod balancing;
+mod claims;
 mod cli;
 mod denials;
 mod feed;

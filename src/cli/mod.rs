@@ -5,7 +5,6 @@
 mod account;
 mod announce;
 mod api;
-mod audit;
 mod binding;
 mod configuration;
 mod demo;
@@ -16,11 +15,9 @@ mod names;
 mod org;
 mod outcome;
 mod output;
-mod progress;
 mod resource;
 mod role;
 mod serve;
-mod usage;
 
 use std::process::ExitCode;
 
@@ -79,12 +76,6 @@ enum Command {
     /// The resources of an organization.
     #[command(subcommand)]
     Resource(resource::Resource),
-    /// Usage of keys: calls, refusals and last use, by day in UTC.
-    #[command(subcommand)]
-    Usage(usage::Usage),
-    /// The audit log.
-    #[command(subcommand)]
-    Audit(audit::Audit),
     /// Why is a request with this key allowed or refused?
     Explain(explain::Explain),
     /// The configuration file.
@@ -156,8 +147,6 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Binding(binding) => binding.run(),
         Command::Org(org) => org.run(),
         Command::Resource(resource) => resource.run(),
-        Command::Usage(usage) => usage.run(),
-        Command::Audit(audit) => audit.run(),
         Command::Explain(explain) => explain.run(),
         Command::Config(configuration) => configuration.run(),
         Command::Completions { shell } => {

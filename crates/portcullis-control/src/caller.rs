@@ -147,7 +147,7 @@ pub(crate) async fn verify(
     let org = organizations::find(conn, &key.org_id)
         .await?
         .ok_or(StoreError::Broken("organization of a key"))?;
-    if org.state != OrganizationRow::ACTIVE {
+    if !org.serves(owner.kind) {
         return refused("org_suspended");
     }
     let mut access = Access::of_principal(conn, owner.kind, &key.owner_id, &org.policy)

@@ -145,7 +145,7 @@ pub(crate) fn key(row: &KeyRow, context: KeyContext<'_>) -> Result<Value, Proble
     let stamp = |ms: Option<i64>| ms.map(Stamp::of_column);
     let state: KeyState = row.state()?;
     let expiry = Expiry::from(row.expires_ms.map(wall));
-    let org_state = match org.state == OrganizationRow::ACTIVE {
+    let org_state = match org.serves(&row.owner_kind) {
         true => OrgState::Active,
         false => OrgState::Suspended,
     };

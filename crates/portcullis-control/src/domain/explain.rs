@@ -159,8 +159,12 @@ pub(crate) async fn diagnose(
         AccountState::Inactive => Some("sa_inactive"),
     };
     check("owner_state", fault, format!("{} is {}", owner.name, owner.state));
-    let suspended = org.state != OrganizationRow::ACTIVE;
-    check("org_state", suspended.then_some("org_suspended"), format!("it is {}", org.state));
+    let fault = (!org.serves(&key.owner_kind)).then_some("org_suspended");
+    let detail = match org.allows_accounts {
+        true => format!("it is {}", org.state),
+        false => format!("it is {}, and its plan includes no service accounts", org.state),
+    };
+    check("org_state", fault, detail);
     Ok(json!({
         "usable": reason.is_none(),
         "reason": reason,

@@ -53,9 +53,10 @@ pub(crate) async fn publish_organization(
         OnStale::ServeRecorded => None,
     };
     let record = OrgRecord {
+        // A gateway has accounts' keys to decide about; without the feature there are none.
         state: match state {
-            OrgStateName::Active => OrgState::Active,
-            OrgStateName::Suspended => OrgState::Suspended,
+            OrgStateName::Active if org.allows_accounts => OrgState::Active,
+            OrgStateName::Active | OrgStateName::Suspended => OrgState::Suspended,
         },
         max_staleness_ms: staleness.map(|(limit_ms, _)| limit_ms),
         on_stale: staleness.map(|(_, on_stale)| on_stale),

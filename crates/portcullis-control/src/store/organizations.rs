@@ -29,6 +29,13 @@ pub(crate) struct OrganizationRow {
 impl OrganizationRow {
     pub(crate) const ACTIVE: &str = "active";
     pub(crate) const SUSPENDED: &str = "suspended";
+
+    /// Whether keys of these owners work: nobody's in a suspended organization, and no account's
+    /// where the plan does not include accounts. People can still put that right.
+    pub(crate) fn serves(&self, owner_kind: &str) -> bool {
+        self.state == OrganizationRow::ACTIVE
+            && (self.allows_accounts || owner_kind != "service_account")
+    }
 }
 
 pub(crate) async fn find(

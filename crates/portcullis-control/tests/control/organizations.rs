@@ -36,7 +36,11 @@ async fn the_operator_alone_creates_suspends_and_resumes() {
 #[tokio::test]
 async fn a_plan_without_service_accounts_is_402_before_403() {
     let plant = Plant::start().await;
-    let (_, _, viewer) = plant.agent("viewer", Some("viewer")).await;
+    let (_, _, agent) = plant.agent("agent", Some("viewer")).await;
+    let invited = json!({"username": "vera", "email": "v@example.org", "role_id": "viewer"});
+    let user = plant.post(&plant.o("/users"), invited).await.text("/user/id");
+    let key = plant.post(&plant.o(&format!("/users/{user}/keys")), json!({"name": "own"})).await;
+    let viewer = key.text("/value");
     let body = json!({"entitlements": {"service_accounts": false}, "plan": "free"});
     plant
         .patch(&plant.o(""), body.clone())
@@ -48,6 +52,12 @@ async fn a_plan_without_service_accounts_is_402_before_403() {
         let ask = plant.ask(Method::POST, &plant.o("/service-accounts")).token(token);
         ask.json(json!({})).send().await.assert_problem(402, "entitlement_required");
     }
+    // Accounts that were made before are refused; people can still put it right.
+    assert_eq!(plant.accepts(&agent).await, 401);
+    assert_eq!(plant.accepts(&viewer).await, 200);
+    let body = json!({"entitlements": {"service_accounts": true}});
+    plant.ask(Method::PATCH, &plant.o("")).token(&plant.operator).json(body).send().await;
+    assert_eq!(plant.accepts(&agent).await, 200);
 }
 
 #[tokio::test]

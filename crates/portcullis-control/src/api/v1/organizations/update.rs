@@ -9,7 +9,7 @@ use crate::api::reply::{Mutation, Reply};
 use crate::api::views;
 use crate::api::work::Happening;
 use crate::caller::Caller;
-use crate::domain::Effect;
+use crate::domain::{Effect, records};
 use crate::store::organizations;
 
 const READ_ONLY: &[&str] = &[
@@ -51,6 +51,7 @@ async fn run(mut admitted: Admitted) -> Reply {
     };
     let now = work.now;
     organizations::update(work.unit.conn(), &mut org, now).await?;
+    records::publish_organization(&mut work.unit, &org).await?;
     let after = views::organization(&org);
     let happening = Happening {
         action: "organization.update",

@@ -45,7 +45,7 @@ pub(in crate::api) fn readers() -> [(&'static str, Box<dyn Reader<Value = Value>
         ("detached_max_ttl", just(integer(60..=3600))),
         ("sa_interactive_login", just(boolean)),
         ("confirm_style", just(one_of(&["click", "typed"]))),
-        ("retire_after_days", just(integer(1..=36_500))),
+        ("retire_after_days", just(integer(0..=36_500))),
         ("last_used_flush_s", just(integer(1..=3600))),
         ("reveal_reason_to_client", just(boolean)),
         ("require_if_match", just(boolean)),
