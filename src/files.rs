@@ -36,14 +36,27 @@ impl DataDirectory {
         })?;
         refuse_shared(path)?;
         let lock_path = path.join("lock");
-        let mut lock = OpenOptions::new()
+        let writing = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(&lock_path)
-            .with_context(|| format!("{} cannot be opened for writing", lock_path.display()))?;
+            .open(&lock_path);
+        let (mut lock, read_only) = match writing {
+            Ok(lock) => (lock, false),
+            // A directory that may only be read is locked like any other.
+            Err(error) if forbids_writing(&error) && lock_path.exists() => {
+                let lock = File::open(&lock_path)
+                    .with_context(|| format!("{} cannot be opened", lock_path.display()))?;
+                (lock, true)
+            }
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!("{} cannot be opened for writing", lock_path.display())
+                });
+            }
+        };
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -63,6 +76,10 @@ impl DataDirectory {
                 return Err(error)
                     .with_context(|| format!("{} cannot be locked", lock_path.display()));
             }
+        }
+        if read_only {
+            tracing::warn!(directory = %path.display(), "the data directory cannot be written");
+            return Ok(Self { path: path.to_path_buf(), _lock: lock });
         }
         lock.set_len(0)
             .and_then(|()| lock.rewind())
@@ -103,6 +120,10 @@ impl DataDirectory {
         }
         read_secret_bytes(&path)
     }
+}
+
+fn forbids_writing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
 }
 
 /// Whoever may write into the directory could put secrets of their own into it.

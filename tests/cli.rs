@@ -107,6 +107,50 @@ fn an_operator_takes_a_key_through_its_life() {
 }
 
 #[test]
+fn an_account_is_updated_and_its_keys_work_on() {
+    let stage = Stage::new();
+    let operator = Operator(&stage);
+    let account = stage.owner.account("ci");
+    let key = stage.owner.key(&account, "key");
+    let updated = operator.json(&[
+        "account",
+        "update",
+        "ci",
+        "--username",
+        "build",
+        "--display-name",
+        "Builds",
+        "--description",
+        "nightly",
+        "--owning-team",
+        "platform",
+    ]);
+    let shown = |of: &Value| {
+        let names = ["id", "username", "display_name", "description", "owning_team"];
+        names.map(|name| of[name].as_str().unwrap_or_default().to_owned())
+    };
+    let expected = [&account.id, "build", "Builds", "nightly", "platform"];
+    assert_eq!(shown(&updated["service_account"]), expected);
+    assert_eq!(shown(&operator.json(&["account", "show", "build"])), expected);
+    stage.ask(&key.value).expect_status(200);
+
+    // What is not named stays, and an empty text clears what may be absent.
+    operator.run(&["account", "update", &account.id, "--description", "", "--owning-team", "core"]);
+    let cleared = operator.json(&["account", "show", "build"]);
+    assert_eq!(cleared["description"], Value::Null);
+    assert_eq!(shown(&cleared), [&account.id, "build", "Builds", "", "core"]);
+
+    let nothing = operator.try_run(&["account", "update", "build"]);
+    assert_eq!(nothing.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("--display-name"));
+    let refused = operator.try_run(&["account", "update", "build", "--username", ""]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("username"));
+    let gone = operator.try_run(&["account", "update", "ci", "--description", "x"]);
+    assert_eq!(gone.status.code(), Some(1), "its former name");
+}
+
+#[test]
 fn explain_tells_the_chain_of_decisions_and_answers_with_its_exit_code() {
     let stage = Stage::with(Upstream::nginx(), ROUTES);
     let operator = Operator(&stage);

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use portcullis_core::feed::{Line, parse_line};
 use serde_json::json;
 
-use crate::support::http::Request;
+use crate::support::http::{Answer, Request};
 use crate::support::portcullis::Home;
 use crate::support::stage::{CONTROL_ARGS, OPEN_ROUTE, SplitStage, Stage};
 use crate::support::upstream::Upstream;
@@ -301,6 +301,85 @@ fn a_database_that_cannot_grow_fails_admin_writes_with_a_problem_and_never_traff
     assert!(again.json()["seq"].is_u64());
     stage.owner.act(&key.path, "revoke");
     stage.ask(&key.value).expect_status(401);
+}
+
+#[test]
+fn a_database_that_may_not_be_written_fails_admin_writes_with_a_problem_and_nothing_else() {
+    let stage = SplitStage::with(Upstream::nginx(), OPEN_ROUTE);
+    let account = stage.owner.account("ci");
+    let key = stage.owner.key(&account, "key");
+    let SplitStage {
+        gateway,
+        control,
+        owner,
+        control_home,
+        gateway_home: _gateway_home,
+        upstream: _upstream,
+    } = stage;
+    let address = control.control().to_string();
+    let args = ["control", "--data", "DATA", "--control", &address];
+    assert_eq!(control.interrupt().code(), Some(0));
+    control_home.forbid_writing(true);
+    let control = control_home.start_unable_to_write(&args);
+    assert!(control.log().contains("cannot be written"), "{}", control.log());
+    wait::until("the gateway to be back", || {
+        (gateway.metric("portcullis_feed_connected") == 1.0).then_some(())
+    });
+
+    let refused = |answer: Answer| {
+        let answer = answer.expect_status(503);
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+        assert_eq!(answer.code(), "unavailable");
+    };
+    refused(owner.post("/service-accounts", &json!({"username": "never"})));
+    refused(owner.call("POST", &format!("{}:revoke", key.path), Some(&json!({}))));
+    refused(owner.call("PATCH", &account.path, Some(&json!({"description": "never"}))));
+    refused(owner.call("DELETE", &account.path, None));
+    let shown = owner.call("GET", &account.path, None).expect_status(200).json();
+    assert_eq!(
+        owner.get("/service-accounts").expect_status(200).json()["items"][0]["id"],
+        account.id
+    );
+    for _ in 0..20 {
+        Request::get("/").bearer(&key.value).send(gateway.gateway()).expect_status(200);
+        Request::get("/").bearer("nonsense").send(gateway.gateway()).expect_status(401);
+    }
+    // A gateway that starts now gets its whole state.
+    let snapshot = Request::get("/feed/v1/snapshot")
+        .bearer(&control_home.token("gateway-token"))
+        .header("Portcullis-Gateway", "newcomer")
+        .header("Portcullis-Feed", "1")
+        .send(control.control());
+    assert!(snapshot.expect_status(200).text().contains(&key.id));
+    let (status, log) = control_home.try_start_unable_to_write(&args).err().expect("refused");
+    assert_eq!(status.code(), Some(1));
+    assert!(log.contains("in use by"), "also this directory is for one process: {log}");
+
+    assert_eq!(control.interrupt().code(), Some(0));
+    control_home.forbid_writing(false);
+    let control = control_home.start(&args);
+    let owner = control.owner(&control_home);
+    let again = owner.call("GET", &account.path, None).expect_status(200).json();
+    assert_eq!(again["description"], shown["description"]);
+    owner.account("later");
+    owner.act(&key.path, "revoke");
+    Request::get("/").bearer(&key.value).send(gateway.gateway()).expect_status(401);
+}
+
+#[test]
+fn a_database_with_unread_commits_that_may_not_be_written_is_refused() {
+    let home = Home::new();
+    let control = home.start(&CONTROL_ARGS);
+    control.owner(&home).account("ci");
+    control.kill();
+    home.forbid_writing(true);
+    let (status, log) = home.try_start_unable_to_write(&CONTROL_ARGS).err().expect("refused");
+    assert_eq!(status.code(), Some(1));
+    assert!(log.contains("portcullis.db-wal") && log.contains("writable"), "{log}");
+    home.forbid_writing(false);
+    let control = home.start(&CONTROL_ARGS);
+    let listed = control.owner(&home).get("/service-accounts?username=ci").expect_status(200);
+    assert_eq!(listed.json()["items"].as_array().map(Vec::len), Some(1));
 }
 
 #[test]

@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::api::{Api, Remote};
+use super::Usage;
+use super::api::{Api, Remote, present};
 use super::outcome::{refuse_existing, show_change};
 use super::output::Column;
 
@@ -44,6 +45,8 @@ pub(super) enum Account {
     Show(Named),
     /// Show which roles it has on which resources.
     Access(Named),
+    /// Change its names and what is said about it; its keys work on.
+    Update(Update),
     /// Switch it on: its active keys work again.
     Activate(Named),
     /// Switch it off: none of its keys works until it is switched on again.
@@ -87,6 +90,28 @@ pub(super) struct Create {
     remote: Remote,
 }
 
+/// Change names and descriptions of a service account.
+#[derive(Debug, Args)]
+pub(super) struct Update {
+    #[command(flatten)]
+    account: Named,
+    /// A new username.
+    #[arg(long)]
+    username: Option<String>,
+    /// A new display name.
+    #[arg(long)]
+    display_name: Option<String>,
+    /// A new description; "" for none.
+    #[arg(long)]
+    description: Option<String>,
+    /// The team it belongs to; "" for none.
+    #[arg(long, value_name = "TEAM")]
+    owning_team: Option<String>,
+    /// The URL of its picture; "" for none.
+    #[arg(long, value_name = "URL")]
+    avatar_url: Option<String>,
+}
+
 impl Account {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
@@ -108,6 +133,7 @@ impl Account {
                 let rows = api.list(&format!("{account}/access")).await?;
                 named.remote.output().list(ACCESS_COLUMNS, &rows)
             }),
+            Self::Update(update) => update.run(),
             Self::Activate(named) => named.change(Method::POST, ":activate", None),
             Self::Deactivate(named) => named.change(
                 Method::POST,
@@ -137,6 +163,34 @@ impl Named {
             let path = format!("{}{verb}", api.account_path(&self.account).await?);
             let changed = api.change(method, &path, None).await?;
             show_change(self.remote.output(), changed, "service_account", None)
+        })
+    }
+}
+
+impl Update {
+    fn run(&self) -> anyhow::Result<()> {
+        let text = |text: &Option<String>| text.as_ref().map(|text| json!(text));
+        // What may be absent is cleared by an empty text, as a shell can write it.
+        let clearable = |text: &Option<String>| {
+            text.as_ref().map(|text| if text.is_empty() { Value::Null } else { json!(text) })
+        };
+        let body = present([
+            ("username", text(&self.username)),
+            ("display_name", text(&self.display_name)),
+            ("description", clearable(&self.description)),
+            ("owning_team", clearable(&self.owning_team)),
+            ("avatar_url", clearable(&self.avatar_url)),
+        ]);
+        if body.as_object().is_some_and(serde_json::Map::is_empty) {
+            let message = "nothing to change: give --username, --display-name, --description, \
+                           --owning-team or --avatar-url";
+            return Err(Usage(message.to_owned()).into());
+        }
+        let Named { account, remote } = &self.account;
+        remote.with_api(async |api| {
+            let path = api.account_path(account).await?;
+            let changed = api.change(Method::PATCH, &path, Some(&body)).await?;
+            show_change(remote.output(), changed, "service_account", None)
         })
     }
 }

@@ -4,9 +4,11 @@
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -21,6 +23,9 @@ use super::wait;
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_portcullis");
+
+/// A user that owns nothing.
+const NOBODY: u32 = 65_534;
 
 /// A command of the program with an environment that holds nothing of the developer's.
 pub(crate) fn command(args: &[&str]) -> Command {
@@ -126,6 +131,52 @@ impl Home {
         shell.args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#, PROGRAM]).stdin(Stdio::null());
         self.launch(shell, args)
             .unwrap_or_else(|(status, log)| panic!("it does not start: {status}\n{log}"))
+    }
+
+    /// Starts the program such that it may not write what is in this home: as another user if this
+    /// one may write everything.
+    #[track_caller]
+    pub(crate) fn start_unable_to_write(&self, args: &[&str]) -> Portcullis {
+        self.try_start_unable_to_write(args)
+            .unwrap_or_else(|(status, log)| panic!("it does not start: {status}\n{log}"))
+    }
+
+    pub(crate) fn try_start_unable_to_write(
+        &self,
+        args: &[&str],
+    ) -> Result<Portcullis, (ExitStatus, String)> {
+        if !rustix::process::geteuid().is_root() {
+            return self.launch(command(&[]), args);
+        }
+        // It must be able to get at the program, wherever that was built.
+        let program = self.path("program");
+        if !program.exists() {
+            std::fs::copy(PROGRAM, &program).expect("a copy of the program");
+        }
+        let mut other = Command::new(program);
+        other.env_clear().stdin(Stdio::null()).uid(NOBODY).gid(NOBODY);
+        self.launch(other, args)
+    }
+
+    /// Takes or gives the right to write the data directory and everything in it.
+    pub(crate) fn forbid_writing(&self, forbid: bool) {
+        let owner = match (rustix::process::geteuid().is_root(), forbid) {
+            (true, true) => Some(NOBODY),
+            (true, false) => Some(0),
+            (false, _) => None,
+        };
+        let own = |path: &Path, mode: u32| {
+            if owner.is_some() {
+                chown(path, owner, owner).expect("the owner is changed");
+            }
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("a mode");
+        };
+        std::fs::set_permissions(self.directory.path(), Permissions::from_mode(0o755))
+            .expect("a mode");
+        for entry in std::fs::read_dir(self.data()).expect("the data directory") {
+            own(&entry.expect("an entry").path(), if forbid { 0o400 } else { 0o600 });
+        }
+        own(&self.data(), if forbid { 0o500 } else { 0o700 });
     }
 
     /// Starts the program with at most so many open descriptors.

@@ -191,9 +191,19 @@ impl Publisher {
             gateways.insert(id.to_owned(), Gateway::stored(row.clone(), now.mono));
             row
         };
-        // Saved before it is told anything, so that a restart knows whom to wait for.
-        unit::record_gateway(&self.store, &row).await?;
-        Ok(true)
+        // Saved before it is told anything, so that a restart knows whom to wait for. Where nothing
+        // can be saved, nothing can be changed that it would be waited for either: it gets its
+        // state all the same, and is saved with one of its next acknowledgements.
+        match unit::record_gateway(&self.store, &row).await {
+            Err(error @ StoreError::Unavailable(_)) => {
+                tracing::warn!(gateway = id, %error, "a new gateway was not saved");
+                if let Some(gateway) = self.gateways.lock().await.get_mut(id) {
+                    gateway.saved_at = MonoNs(0);
+                }
+                Ok(true)
+            }
+            saved => saved.map(|()| true),
+        }
     }
 
     /// Notes that this gateway was just sent a line. False if it was removed meanwhile.

@@ -52,6 +52,13 @@ pub enum OpenError {
         /// What is wrong.
         reason: String,
     },
+    /// The database may not be written, and its log holds commits.
+    #[error(
+        "{} holds commits, and the database they belong to may not be written; make it and its \
+         directory writable, so that nothing of them is lost",
+        .0.display()
+    )]
+    UnreadLog(PathBuf),
     /// The file cannot be opened or read.
     #[error("the database {} cannot be opened: {source}", file.display())]
     Unreadable {

@@ -59,17 +59,27 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens or creates the file and brings its schema up to date.
+    /// Opens or creates the file and brings its schema up to date. A file that may not be written
+    /// is opened all the same: every unit fails, everything else works.
     pub(crate) async fn open(file: &Path) -> Result<Store, OpenError> {
         let failed = |source| OpenError::of(file, source);
         create_private(file).map_err(|source| failed(sqlx::Error::Io(source)))?;
         let options = SqliteConnectOptions::new()
             .filename(file)
-            .create_if_missing(true)
             .foreign_keys(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT);
+        let options = if is_writable(file) {
+            options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full)
+        } else {
+            refuse_unread_log(file)?;
+            tracing::warn!(
+                file = %file.display(),
+                "the database cannot be written: it is read as it is, and every change is refused \
+                 until a restart finds it writable"
+            );
+            // Nobody else changes it either: the data directory is ours.
+            options.read_only(true).immutable(true)
+        };
         let writer = sound_connections()
             .max_connections(1)
             .idle_timeout(None)
@@ -108,6 +118,29 @@ fn create_private(file: &Path) -> std::io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
         Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Whether SQLite could change the file: it needs the file and room for side files next to it.
+fn is_writable(file: &Path) -> bool {
+    let directory = match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    };
+    let may_write = |path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
+    may_write(file) && may_write(directory)
+}
+
+/// What a process that was killed had committed may still stand in the log alone, and reading the
+/// log takes writing. To go on without it would bring revoked keys back.
+fn refuse_unread_log(file: &Path) -> Result<(), OpenError> {
+    let mut log = file.as_os_str().to_owned();
+    log.push("-wal");
+    match std::fs::metadata(&log) {
+        Ok(found) if found.len() > 0 => Err(OpenError::UnreadLog(PathBuf::from(log))),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(OpenError::of(file, sqlx::Error::Io(error))),
     }
 }
 
