@@ -28,7 +28,8 @@ pub(crate) struct Remote {
     /// Id or name of the organization [default: the only one that the token belongs to]
     #[arg(long, env = "PORTCULLIS_ORG")]
     org: Option<String>,
-    /// The file of the token [default: $PORTCULLIS_TOKEN, else portcullis-data/admin-token]
+    /// The file of the token [default: $PORTCULLIS_TOKEN, else that of `login`, else
+    /// portcullis-data/admin-token]
     #[arg(long, env = "PORTCULLIS_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Print JSON.
@@ -58,8 +59,16 @@ impl Remote {
         &self,
         command: impl AsyncFnOnce(&Api) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let api =
-            Api::new("--server", &self.server, self.token()?, self.org.clone(), !self.no_wait)?;
+        self.with_token(self.token()?, command)
+    }
+
+    /// Like [`Remote::with_api`], with this token and no other.
+    pub(crate) fn with_token<T>(
+        &self,
+        token: Zeroizing<String>,
+        command: impl AsyncFnOnce(&Api) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let api = Api::new("--server", &self.server, token, self.org.clone(), !self.no_wait)?;
         block_on(command(&api))
     }
 
@@ -74,10 +83,12 @@ impl Remote {
                 false => Err(Usage("PORTCULLIS_TOKEN: allowed: visible ASCII".to_owned()).into()),
             };
         }
-        let path = self.token_file.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_TOKEN_FILE));
+        let kept = || super::login::kept_token().filter(|file| file.exists());
+        let default = || kept().unwrap_or_else(|| PathBuf::from(DEFAULT_TOKEN_FILE));
+        let path = self.token_file.clone().unwrap_or_else(default);
         read_token(&path).context(
             "no token: name its file with --token-file or PORTCULLIS_TOKEN_FILE, or put the token \
-             into PORTCULLIS_TOKEN; `portcullis up` leaves one in its data directory as admin-token",
+             into PORTCULLIS_TOKEN, or run `portcullis login`; `portcullis up` leaves one in its data directory as admin-token",
         )
     }
 }

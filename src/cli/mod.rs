@@ -10,6 +10,7 @@ mod configuration;
 mod demo;
 mod explain;
 mod key;
+mod login;
 mod man;
 mod names;
 mod org;
@@ -76,6 +77,10 @@ enum Command {
     /// The resources of an organization.
     #[command(subcommand)]
     Resource(resource::Resource),
+    /// Keep a key for later commands: it is typed in or piped, never an argument.
+    Login(login::Login),
+    /// Forget the key that `login` kept.
+    Logout,
     /// Why is a request with this key allowed or refused?
     Explain(explain::Explain),
     /// The configuration file.
@@ -147,6 +152,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Binding(binding) => binding.run(),
         Command::Org(org) => org.run(),
         Command::Resource(resource) => resource.run(),
+        Command::Login(login) => login.run(),
+        Command::Logout => login::logout(),
         Command::Explain(explain) => explain.run(),
         Command::Config(configuration) => configuration.run(),
         Command::Completions { shell } => {

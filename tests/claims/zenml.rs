@@ -1,10 +1,15 @@
 //! Claims Z and ZA.
 
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
 use super::{Product, assert_shown_once, items};
 use crate::support::admin::{Account, Key};
 
+use crate::support::portcullis::command;
 use crate::support::wait;
 
 #[test]
@@ -381,6 +386,45 @@ fn z_49_clients_need_a_server_url_and_a_key_whatever_the_base_url() {
 }
 
 #[test]
+fn z_50_the_command_lines_login_with_a_typed_in_key_works() {
+    let product = Product::new("zenml");
+    let (account, key) = product.caller("pipelines", "admin");
+    let home = tempfile::tempdir().expect("a directory");
+    let server = format!("http://{}", product.stage.program.control());
+    let run = |args: &[&str], input: &str| {
+        let mut child = command(args)
+            .env("PORTCULLIS_SERVER", &server)
+            .env("XDG_CONFIG_HOME", home.path())
+            .current_dir(home.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program runs");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        // A program that refuses at once may be gone already.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        child.wait_with_output().expect("an end")
+    };
+    let wrong =
+        run(&["login"], "ptc_063UfDVRKBz_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3h0BAr\n");
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(!home.path().join("portcullis/token").exists());
+    let login = run(&["login"], &format!("{}\n", key.value));
+    let told = [login.stdout.clone(), login.stderr.clone()].concat();
+    let told = String::from_utf8_lossy(&told);
+    assert!(login.status.success() && told.contains("pipelines"), "{told}");
+    assert!(!told.contains(&key.value[key.value.len() - 40..]), "the key is not repeated");
+    let kept = std::fs::metadata(home.path().join("portcullis/token")).expect("the kept key");
+    assert_eq!(kept.permissions().mode() & 0o777, 0o600);
+    let listed = run(&["account", "list", "--json"], "");
+    assert!(String::from_utf8_lossy(&listed.stdout).contains(&account.id));
+    assert!(run(&["logout"], "").status.success());
+    assert_eq!(run(&["account", "list"], "").status.code(), Some(1), "nobody is logged in");
+}
+
+#[test]
 fn z_53_organization_member_and_workspace_admin_equal_a_legacy_account_and_less_can_be_given() {
     let product = Product::new("zenml");
     let workspace = product.owner.resource("workspace", "w1");
@@ -478,7 +522,7 @@ fn z_59_a_name_that_the_account_already_uses_for_a_key_is_a_conflict() {
 #[track_caller]
 fn cli(product: &Product, key: &str, args: &[&str]) -> std::process::Output {
     let server = format!("http://{}", product.stage.program.control());
-    let output = crate::support::portcullis::command(args)
+    let output = command(args)
         .env("PORTCULLIS_SERVER", server)
         .env("PORTCULLIS_TOKEN", key)
         .output()
