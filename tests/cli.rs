@@ -18,10 +18,11 @@ upstream = "app"
 require = { permission = "cluster:read", resource = "cluster/{cluster}" }
 "#;
 
-struct Operator<'s>(&'s Stage);
+/// Somebody at the command line of an installation.
+pub(crate) struct Operator<'s>(pub(crate) &'s Stage);
 
 impl Operator<'_> {
-    fn try_run(&self, args: &[&str]) -> Output {
+    pub(crate) fn try_run(&self, args: &[&str]) -> Output {
         let home = &self.0.home;
         command(args)
             .current_dir(home.path(""))
@@ -34,14 +35,14 @@ impl Operator<'_> {
     }
 
     #[track_caller]
-    fn run(&self, args: &[&str]) -> String {
+    pub(crate) fn run(&self, args: &[&str]) -> String {
         let output = self.try_run(args);
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("text")
     }
 
     #[track_caller]
-    fn json(&self, args: &[&str]) -> Value {
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
         let text = self.run(&[args, &["--json"]].concat());
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }

@@ -6,6 +6,7 @@
 
 mod admin_api;
 mod admin_listener;
+mod audit;
 mod bad_input;
 mod balancing;
 mod claims;

@@ -17,6 +17,9 @@ use super::output::Output;
 use crate::config;
 use crate::files::read_token;
 
+/// How long a whole export may take.
+const STREAM_PATIENCE: Duration = Duration::from_secs(3600);
+
 const DEFAULT_TOKEN_FILE: &str = "portcullis-data/admin-token";
 
 /// What every command that talks to the control plane understands.
@@ -154,22 +157,11 @@ impl Api {
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<(u16, Value)> {
-        let url = format!("{}{path}", self.server);
-        let mut request = self.client.request(method, url);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token.as_str());
-        }
+        let mut request = self.authorized(method, path);
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.map_err(|error| {
-            anyhow!(
-                "{} cannot be reached: {}; is `portcullis up` running? {} names another",
-                self.server,
-                innermost(&error),
-                self.flag
-            )
-        })?;
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         let status = response.status().as_u16();
         let bytes = response.bytes().await.context("the response broke off")?;
         if bytes.is_empty() {
@@ -182,6 +174,23 @@ impl Api {
             )
         })?;
         Ok((status, value))
+    }
+
+    fn authorized(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.server));
+        match &self.token {
+            Some(token) => request.bearer_auth(token.as_str()),
+            None => request,
+        }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> anyhow::Error {
+        anyhow!(
+            "{} cannot be reached: {}; is `portcullis up` running? {} names another",
+            self.server,
+            innermost(error),
+            self.flag
+        )
     }
 
     /// One call that must succeed.
@@ -256,6 +265,52 @@ impl Api {
                 None => return Ok(items),
             }
         }
+    }
+
+    /// The first items of a list, at most `most`.
+    pub(crate) async fn list_some(&self, path: &str, most: usize) -> anyhow::Result<Vec<Value>> {
+        let mut items = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = self.read(&format!("{path}{cursor}")).await?;
+            let found = page.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+            items.extend(found);
+            match page.get("next_cursor").and_then(Value::as_str) {
+                Some(next) if items.len() < most => {
+                    let joint = if path.contains('?') { '&' } else { '?' };
+                    cursor = format!("{joint}cursor={}", encode(next));
+                }
+                Some(_) | None => break,
+            }
+        }
+        items.truncate(most);
+        Ok(items)
+    }
+
+    /// Reads a long answer line by line, as it comes.
+    pub(crate) async fn stream(
+        &self,
+        path: &str,
+        accept: &str,
+        mut take: impl FnMut(&[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let request = self.authorized(Method::GET, path).timeout(STREAM_PATIENCE);
+        let request = request.header(reqwest::header::ACCEPT, accept);
+        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status().as_u16();
+        if !(200..300).contains(&status) {
+            let problem = response.bytes().await.context("the response broke off")?;
+            return Err(refusal(status, &serde_json::from_slice(&problem).unwrap_or_default()));
+        }
+        let mut rest = Vec::new();
+        while let Some(piece) = response.chunk().await.context("the response broke off")? {
+            rest.extend_from_slice(&piece);
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                take(rest.get(..end).unwrap_or_default())?;
+                rest.drain(..=end);
+            }
+        }
+        if rest.is_empty() { Ok(()) } else { take(&rest) }
     }
 
     /// The path of the organization: of the one named, else of the only one there is.

@@ -115,6 +115,9 @@ pub(super) struct Rotate {
     /// How long the former secret works on.
     #[arg(long, value_name = "MINUTES", default_value_t = 0)]
     retain_minutes: u64,
+    /// End the former secret sooner, once nobody has used it for so long.
+    #[arg(long, value_name = "HOURS")]
+    retire_after_quiet_hours: Option<u32>,
     /// "keep", "never" or a time [default: by the organization's policy]
     #[arg(long, value_name = "EXPIRY")]
     expires: Option<String>,
@@ -260,6 +263,7 @@ impl Rotate {
         }
         let body = present([
             ("retain_minutes", Some(json!(self.retain_minutes))),
+            ("retire_after_quiet_hours", self.retire_after_quiet_hours.map(|hours| json!(hours))),
             ("expires", self.expires.as_ref().map(|expiry| json!(expiry))),
         ]);
         remote.with_api(async |api| {

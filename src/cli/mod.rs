@@ -5,6 +5,7 @@
 mod account;
 mod announce;
 mod api;
+mod audit;
 mod binding;
 mod configuration;
 mod demo;
@@ -16,9 +17,11 @@ mod names;
 mod org;
 mod outcome;
 mod output;
+mod progress;
 mod resource;
 mod role;
 mod serve;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -81,6 +84,12 @@ enum Command {
     Login(login::Login),
     /// Forget the key that `login` kept.
     Logout,
+    /// Usage of keys: calls, refusals and last use, by day in UTC.
+    #[command(subcommand)]
+    Usage(usage::Usage),
+    /// The audit log.
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Why is a request with this key allowed or refused?
     Explain(explain::Explain),
     /// The configuration file.
@@ -154,6 +163,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Resource(resource) => resource.run(),
         Command::Login(login) => login.run(),
         Command::Logout => login::logout(),
+        Command::Usage(usage) => usage.run(),
+        Command::Audit(audit) => audit.run(),
         Command::Explain(explain) => explain.run(),
         Command::Config(configuration) => configuration.run(),
         Command::Completions { shell } => {

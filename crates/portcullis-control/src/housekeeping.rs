@@ -1,6 +1,6 @@
 //! What the control plane does by itself: it writes the use of keys at the admin API, retires
-//! secrets that went quiet, and forgets old days and answers. One task, which ends with the listener;
-//! every deadline is read from the injected clock.
+//! secrets that went quiet, signs the audit log, and forgets old days and answers. One task, which
+//! ends with the listener; every deadline is read from the injected clock.
 
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ const ROUND: Duration = Duration::from_millis(250);
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// How often answers to idempotent calls and the secrets sealed for them are looked through.
 const FORGET_EVERY: Duration = Duration::from_secs(30);
+/// How often the audit log is signed: what was written since is what nobody vouches for.
+const SEAL_EVERY: Duration = Duration::from_secs(60);
 /// How often quiet secrets are looked for.
 const RETIRE_EVERY: Duration = Duration::from_secs(1);
 /// How long every gateway must have been heard of before quiet counts: longer than the longest
@@ -30,7 +32,7 @@ pub(crate) async fn run(app: App, shutdown: CancellationToken) {
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut prune, mut retire) = (Due::every(PRUNE_EVERY), Due::every(RETIRE_EVERY));
     let mut forget = Due::every(FORGET_EVERY);
-    let mut heard_since = None;
+    let (mut seal, mut heard_since) = (Due::every(SEAL_EVERY), None);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -52,6 +54,9 @@ pub(crate) async fn run(app: App, shutdown: CancellationToken) {
         }
         if forget.is_due(now.mono) {
             idempotency::prune(&app).await;
+        }
+        if seal.is_due(now.mono) {
+            app.seal_audit().await;
         }
         if prune.is_due(now.mono)
             && let Err(error) = usage::prune(&app.store, now.wall).await

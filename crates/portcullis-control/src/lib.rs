@@ -15,6 +15,7 @@
 mod api;
 mod bootstrap;
 mod caller;
+mod chain;
 mod connections;
 mod cursor;
 mod domain;
@@ -38,6 +39,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use bootstrap::{BootstrapError, FirstTokens, Started};
+pub use chain::{ChainFault, ChainVerdict, ExportWalk};
 pub use sealer::Sealer;
 pub use settings::{FeedSigner, Settings};
 pub use store::OpenError;

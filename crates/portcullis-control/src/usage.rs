@@ -58,7 +58,9 @@ impl OwnUsage {
         let used: Vec<Used> = taken.values().cloned().collect();
         let report = Report { id: None, used: &used, denials: Vec::new() };
         let now = app.now();
-        if let Err(error) = usage::record(&app.store, report, now, app.entropy.as_ref()).await {
+        if let Err(error) =
+            usage::record(&app.store, &app.ledger, report, now, app.entropy.as_ref()).await
+        {
             tracing::warn!(%error, "the use of keys at the admin API was not written yet");
             let mut waiting = self.0.lock().await;
             for (kind, earlier) in taken {

@@ -45,7 +45,7 @@ use crate::settings::Settings;
 use crate::store::audit::{Actor, Event, Origin, Outcome, Target};
 use crate::store::unit::{self, Ledger};
 use crate::store::writer::Settlement;
-use crate::store::{OpenError, Store, StoreError, feed, installation};
+use crate::store::{OpenError, Store, StoreError, checkpoints, feed, installation};
 use crate::usage::OwnUsage;
 use idempotency::Running;
 use problem::{Code, Problem};
@@ -99,6 +99,9 @@ impl App {
             }
         }
         let head = feed::find_head(view.conn()).await.map_err(failed)?;
+        drop(view);
+        let now = clock.now().wall;
+        checkpoints::seal_old_chains(&store, &signer, now).await.map_err(failed)?;
         let ledger = Arc::new(Ledger {
             cluster,
             signer,
@@ -131,9 +134,22 @@ impl Shared {
         self.clock.now().wall
     }
 
+    /// Signs the last event of every chain of the audit log that has grown since the last time. The
+    /// log names them, so that a copy of each is outside of the database.
+    pub(crate) async fn seal_audit(&self) {
+        let signer = &self.ledger.signer;
+        match checkpoints::seal_heads(&self.store, signer, self.now()).await {
+            Ok(signed) => signed.iter().for_each(|checkpoint| {
+                tracing::info!(checkpoint = %checkpoint.to_line(), "the audit log was signed");
+            }),
+            Err(error) => tracing::warn!(%error, "the audit log was not signed"),
+        }
+    }
+
     /// Saves what is only in memory and closes the database.
     pub(crate) async fn close(&self) {
         self.usage.flush(self).await;
+        self.seal_audit().await;
         self.publisher.save_all().await;
         self.store.close().await;
     }
@@ -327,7 +343,9 @@ async fn audit_denial(app: &App, framed: &Framed, problem: &Problem) {
         before: None,
         after: None,
     };
-    if let Err(error) = unit::record_denial(&app.store, event, now, app.entropy.as_ref()).await {
+    let recorded =
+        unit::record_denial(&app.store, &app.ledger, event, now, app.entropy.as_ref()).await;
+    if let Err(error) = recorded {
         tracing::error!(%error, "a denied call could not be written to the audit log");
     }
 }

@@ -407,6 +407,13 @@ fn audit_event() -> Value {
         ("id", text()),
         ("username", text()),
         ("key_id", nullable_text()),
+        ("state_now", nullable_text()),
+    ]);
+    let target = closed(&[
+        ("kind", text()),
+        ("id", text()),
+        ("name", text()),
+        ("state_now", nullable_text()),
     ]);
     let anything = json!({"type": ["array", "object", "null"]});
     closed(&[
@@ -416,7 +423,7 @@ fn audit_event() -> Value {
         ("org_id", text()),
         ("actor", actor),
         ("action", text()),
-        ("target", closed(&[("kind", text()), ("id", text()), ("name", text())])),
+        ("target", target),
         ("outcome", words(&["denied", "error", "ok"])),
         ("reason", nullable_text()),
         ("ip", nullable_text()),
@@ -431,12 +438,18 @@ fn audit_event() -> Value {
     ])
 }
 
+const CHAIN_FAULTS: [&str; 8] =
+    ["changed", "gap", "malformed", "order", "rewritten", "signature", "truncated", "unsealed"];
+
 fn chain_verdict() -> Value {
     closed(&[
         ("ok", truth()),
         ("first_seq", nullable(number())),
         ("last_seq", nullable(number())),
         ("first_bad_seq", nullable(number())),
+        ("fault", nullable(words(&CHAIN_FAULTS))),
+        ("sealed_seq", nullable(number())),
+        ("public_key", text()),
     ])
 }
 

@@ -30,7 +30,7 @@ pub(crate) async fn take(app: &App, gateway: &str, id: &str, used: &[Used]) -> R
     let id = format!("{gateway}/{id}");
     let report = Report { id: Some(&id), used, denials };
     let now = app.now();
-    if !usage::record(&app.store, report, now, app.entropy.as_ref()).await? {
+    if !usage::record(&app.store, &app.ledger, report, now, app.entropy.as_ref()).await? {
         tracing::debug!(gateway, id, "a report of usage came again and was not counted");
     }
     Ok(())

@@ -1,5 +1,4 @@
-//! Rows of the audit log: append-only, one hash chain per organization. The hash of an event covers
-//! all its fields and the hash before it, so a changed, missing or moved row breaks the chain.
+//! Rows of the audit log: append-only, one hash chain per organization ([`crate::chain`]).
 
 use portcullis_core::entropy::Entropy;
 use portcullis_core::feed::canonical;
@@ -8,13 +7,12 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::StoreError;
 use super::page::{Found, MOST_SEARCHED, Order, Slice};
+use super::{StoreError, checkpoints};
+use crate::chain::{Checkpoint, GENESIS, is_sealed_at_once};
 use crate::domain::new_id;
 use crate::instant::column;
-
-/// The hash before the first event.
-const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+use crate::settings::FeedSigner;
 
 /// The organization id of the installation's own chain.
 pub(crate) const INSTALLATION: &str = "";
@@ -113,7 +111,7 @@ pub(crate) struct AuditRow {
 
 impl AuditRow {
     /// The hash that the row must have: SHA-256 over the canonical JSON of all other columns.
-    fn computed_hash(&self) -> String {
+    pub(crate) fn computed_hash(&self) -> String {
         let AuditRow {
             org_id,
             seq,
@@ -153,19 +151,20 @@ impl AuditRow {
     }
 }
 
+/// What writing an event needs besides the event.
+pub(super) struct Scribe<'a> {
+    pub(super) signer: &'a FeedSigner,
+    pub(super) entropy: &'a dyn Entropy,
+}
+
 /// Puts the event at the end of its organization's chain.
 pub(super) async fn append(
     conn: &mut SqliteConnection,
     event: Event,
     now: WallMs,
-    entropy: &dyn Entropy,
+    scribe: &Scribe<'_>,
 ) -> Result<(), StoreError> {
-    let last: Option<(i64, String)> = sqlx::query_as(
-        "SELECT seq, hash FROM audit_events WHERE org_id = $1 ORDER BY seq DESC LIMIT 1",
-    )
-    .bind(&event.org_id)
-    .fetch_optional(&mut *conn)
-    .await?;
+    let last = find_head(conn, &event.org_id).await?;
     let (last_seq, prev_hash) = last.unwrap_or((0, GENESIS.to_owned()));
     let Event { org_id, actor, action, target, resource_id, outcome, origin, before, after } =
         event;
@@ -176,7 +175,7 @@ pub(super) async fn append(
     let mut row = AuditRow {
         org_id,
         seq: last_seq + 1,
-        id: new_id(now, entropy).map_err(|_| StoreError::Broken("random generator"))?,
+        id: new_id(now, scribe.entropy).map_err(|_| StoreError::Broken("random generator"))?,
         at_ms: column(now),
         actor_kind: actor.kind.to_owned(),
         actor_id: actor.id,
@@ -193,13 +192,34 @@ pub(super) async fn append(
         ip: origin.ip,
         user_agent: origin.user_agent,
         request_id: origin.request_id,
-        before_json: before.as_ref().map(canonical),
-        after_json: after.as_ref().map(canonical),
+        // A null is no state; an export shows both alike.
+        before_json: before.filter(|state| !state.is_null()).as_ref().map(canonical),
+        after_json: after.filter(|state| !state.is_null()).as_ref().map(canonical),
         prev_hash,
         hash: String::new(),
     };
     row.hash = row.computed_hash();
-    insert(conn, &row).await
+    insert(conn, &row).await?;
+    if is_sealed_at_once(row.seq) {
+        let head = (row.seq, row.hash.as_str());
+        let checkpoint = Checkpoint::sign(&row.org_id, head, now, scribe.signer);
+        checkpoints::insert(conn, &checkpoint).await?;
+    }
+    Ok(())
+}
+
+/// Number and hash of the chain's last event.
+pub(crate) async fn find_head(
+    conn: &mut SqliteConnection,
+    org_id: &str,
+) -> Result<Option<(i64, String)>, StoreError> {
+    let head = sqlx::query_as(
+        "SELECT seq, hash FROM audit_events WHERE org_id = $1 ORDER BY seq DESC LIMIT 1",
+    )
+    .bind(org_id)
+    .fetch_optional(conn)
+    .await?;
+    Ok(head)
 }
 
 /// What refusals of credentials are called.
@@ -215,7 +235,7 @@ pub(super) async fn append_refusal(
     conn: &mut SqliteConnection,
     event: Event,
     now: WallMs,
-    entropy: &dyn Entropy,
+    scribe: &Scribe<'_>,
 ) -> Result<(), StoreError> {
     let Outcome::Denied { reason } = &event.outcome else {
         return Err(StoreError::Broken("outcome of a refusal"));
@@ -237,7 +257,7 @@ pub(super) async fn append_refusal(
     if known > 0 {
         return Ok(());
     }
-    append(conn, event, now, entropy).await
+    append(conn, event, now, scribe).await
 }
 
 async fn insert(conn: &mut SqliteConnection, row: &AuditRow) -> Result<(), StoreError> {
@@ -277,7 +297,7 @@ async fn insert(conn: &mut SqliteConnection, row: &AuditRow) -> Result<(), Store
 }
 
 /// Filters of a list of events.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AuditFilter {
     pub(crate) after_seq: Option<i64>,
     pub(crate) since_ms: Option<i64>,
@@ -406,45 +426,4 @@ pub(crate) async fn find(
         .fetch_optional(conn)
         .await?;
     Ok(row)
-}
-
-/// What walking a chain found.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub(crate) struct ChainVerdict {
-    pub(crate) ok: bool,
-    pub(crate) first_seq: Option<i64>,
-    pub(crate) last_seq: Option<i64>,
-    /// The first event that is changed, missing before, or out of order.
-    pub(crate) first_bad_seq: Option<i64>,
-}
-
-/// Walks the chain of an organization from its first event.
-pub(crate) async fn verify(
-    conn: &mut SqliteConnection,
-    org_id: &str,
-) -> Result<ChainVerdict, StoreError> {
-    const STEP: i64 = 500;
-    let mut verdict =
-        ChainVerdict { ok: true, first_seq: None, last_seq: None, first_bad_seq: None };
-    let (mut seq, mut prev_hash) = (0, GENESIS.to_owned());
-    loop {
-        let everything = AuditFilter::default();
-        let after = Some((seq, String::new()));
-        let slice = Slice { order: Order::OldestFirst, after, limit: STEP, count: false };
-        let rows = list(conn, org_id, &everything, &slice).await?.rows;
-        if rows.is_empty() {
-            return Ok(verdict);
-        }
-        for row in rows {
-            verdict.first_seq.get_or_insert(row.seq);
-            verdict.last_seq = Some(row.seq);
-            let sound =
-                row.seq == seq + 1 && row.prev_hash == prev_hash && row.hash == row.computed_hash();
-            if !sound {
-                verdict.ok = false;
-                verdict.first_bad_seq.get_or_insert(row.seq);
-            }
-            (seq, prev_hash) = (row.seq, row.hash);
-        }
-    }
 }

@@ -18,7 +18,7 @@ use sqlx::SqliteConnection;
 use tokio::sync::watch;
 
 use super::answers::{self, AnswerRow, CallName};
-use super::audit::{self, Event};
+use super::audit::{self, Event, Scribe};
 use super::feed::{self, FeedHead};
 use super::writer::{News, Settlement, Turn};
 use super::{Store, StoreError, installation};
@@ -152,7 +152,8 @@ impl Unit {
         entropy: &dyn Entropy,
     ) -> Result<Committed, StoreError> {
         let org_id = event.org_id.clone();
-        audit::append(self.turn.conn(), event, self.now, entropy).await?;
+        let scribe = Scribe { signer: &self.ledger.signer, entropy };
+        audit::append(self.turn.conn(), event, self.now, &scribe).await?;
         let position = self.next_position();
         let changes = std::mem::take(&mut self.changes);
         let reaches_gateways = !changes.is_empty();
@@ -172,14 +173,16 @@ impl Unit {
 /// Records an admin call that was denied. It changes nothing else, so there is no feed line.
 pub(crate) async fn record_denial(
     store: &Store,
+    ledger: &Ledger,
     event: Event,
     now: WallMs,
     entropy: &dyn Entropy,
 ) -> Result<(), StoreError> {
+    let scribe = Scribe { signer: &ledger.signer, entropy };
     let mut turn = store.writer.turn().await?;
     match event.action == audit::CREDENTIAL_DENIED {
-        true => audit::append_refusal(turn.conn(), event, now, entropy).await?,
-        false => audit::append(turn.conn(), event, now, entropy).await?,
+        true => audit::append_refusal(turn.conn(), event, now, &scribe).await?,
+        false => audit::append(turn.conn(), event, now, &scribe).await?,
     }
     turn.keep(None).await
 }

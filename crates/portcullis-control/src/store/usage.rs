@@ -8,7 +8,8 @@ use portcullis_core::time::WallMs;
 use portcullis_core::verdict::DenyReason;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::audit::{self, Event};
+use super::audit::{self, Event, Scribe};
+use super::unit::Ledger;
 use super::{Store, StoreError};
 use crate::instant::column;
 
@@ -53,6 +54,7 @@ pub(crate) struct Report<'a> {
 /// Counts a report. False if its body was counted before.
 pub(crate) async fn record(
     store: &Store,
+    ledger: &Ledger,
     report: Report<'_>,
     now: WallMs,
     entropy: &dyn Entropy,
@@ -84,8 +86,9 @@ pub(crate) async fn record(
     add_to_accounts(turn.conn(), &of_accounts).await?;
     add_to_days(turn.conn(), &of_days, &keys).await?;
     add_to_orgs(turn.conn(), &of_orgs).await?;
+    let scribe = Scribe { signer: &ledger.signer, entropy };
     for denial in denials {
-        audit::append_refusal(turn.conn(), denial, now, entropy).await?;
+        audit::append_refusal(turn.conn(), denial, now, &scribe).await?;
     }
     turn.keep(None).await?;
     Ok(true)

@@ -63,6 +63,8 @@ pub(crate) struct Plant {
     pub(crate) root: String,
     pub(crate) base: String,
     pub(crate) client: Client,
+    /// A test has changed the database by itself, so that what always holds may not.
+    pub(crate) tampered: bool,
     dir: TempDir,
     entropy_seed: u64,
     change_log_length: u64,
@@ -84,6 +86,7 @@ impl Plant {
             root: String::new(),
             base: String::new(),
             client: Client::new(),
+            tampered: false,
             dir: tempfile::tempdir().unwrap(),
             entropy_seed: 1,
             change_log_length,
@@ -232,6 +235,28 @@ impl Plant {
     pub(crate) async fn last_event(&self) -> Value {
         let list = self.get(&self.o("/audit-events?order_by=-created_at&page_size=1")).await;
         list.body["items"][0].clone()
+    }
+}
+
+/// Whatever a test did: every change that was committed has exactly one audit event, and the
+/// other way round.
+impl Drop for Plant {
+    fn drop(&mut self) {
+        if self.tampered || std::thread::panicking() || self.admin.is_empty() {
+            return;
+        }
+        let url = format!("sqlite://{}?mode=ro", self.database().display());
+        let counted = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let mut conn = sqlx::SqliteConnection::connect(&url).await.unwrap();
+                let statement = "SELECT (SELECT seq FROM feed_state),
+                     (SELECT COUNT(*) FROM audit_events WHERE outcome = 'ok')";
+                sqlx::query_as::<_, (i64, i64)>(statement).fetch_one(&mut conn).await.unwrap()
+            })
+        });
+        let (changes, events) = counted.join().unwrap();
+        assert_eq!(changes, events, "changes and their audit events");
     }
 }
 

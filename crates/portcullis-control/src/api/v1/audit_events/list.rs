@@ -1,14 +1,18 @@
-//! `GET O/audit-events`: by actor, target, action, outcome, address and time.
+//! `GET O/audit-events`: by actor, target, action, outcome, address and time. Other types than JSON
+//! are exports.
 
+use serde_json::Value;
+
+use super::export::{self, Accepted};
 use crate::api::admission::{Admitted, Need};
 use crate::api::fields;
 use crate::api::list::List;
 use crate::api::operation::{Answer, Operation};
 use crate::api::query::Query;
 use crate::api::reply::Reply;
-use crate::api::views;
 use crate::instant::column;
-use crate::store::audit::{self, AuditFilter};
+use crate::store::audit::{self, AuditFilter, AuditRow};
+use crate::store::page::Found;
 
 pub(crate) const OPERATION: Operation = Operation::get(
     "/v1/organizations/{org}/audit-events",
@@ -17,10 +21,19 @@ pub(crate) const OPERATION: Operation = Operation::get(
     |admitted| Box::pin(run(admitted)),
 )
 .filters(|query| drop(filter(query)))
-.answers(Answer::Page("AuditEvent"));
+.answers(Answer::Page("AuditEvent"))
+.notes(
+    "With `Accept: application/x-ndjson`, `text/csv` or `application/cloudevents-batch+json` all \
+        events that pass the filters are streamed, the oldest first; JSON lines take \
+        `checkpoints=true` for the chain's signed checkpoints, and `cloudevents=true`.",
+);
 
 async fn run(admitted: Admitted) -> Reply {
     let mut query = admitted.call.query()?;
+    if let Some(accepted) = Accepted::of(&admitted.call.headers) {
+        let filter = filter(&mut query);
+        return export::send(&admitted, accepted, query, filter).await;
+    }
     let mut list = List::read(&admitted.call, &mut query);
     let filter = filter(&mut query);
     query.finish()?;
@@ -28,11 +41,14 @@ async fn run(admitted: Admitted) -> Reply {
     let mut view = admitted.view().await?;
     let org_id = &admitted.org()?.id;
     let found = audit::list(view.conn(), org_id, &filter, &list.slice).await?;
+    let Found { rows, total, horizon } = found;
+    let shown = super::with_states(view.conn(), org_id, &rows).await?;
+    let rows: Vec<(AuditRow, Value)> = rows.into_iter().zip(shown).collect();
     list.page(
         &admitted.call,
-        found,
-        |row| (row.seq, row.id.as_str()),
-        |row| Ok(views::audit_event(row)),
+        Found { rows, total, horizon },
+        |(row, _)| (row.seq, row.id.as_str()),
+        |(_, event)| Ok(event.clone()),
     )
 }
 

@@ -7,7 +7,6 @@ use crate::api::admission::{Admitted, Need};
 use crate::api::operation::{Answer, Operation};
 use crate::api::problem::Problem;
 use crate::api::reply::Reply;
-use crate::api::views;
 use crate::store::audit;
 
 pub(crate) const OPERATION: Operation = Operation::get(
@@ -24,5 +23,6 @@ async fn run(admitted: Admitted) -> Reply {
     let id = admitted.call.param("event");
     let row = audit::find(view.conn(), &admitted.org()?.id, id).await?;
     let row = row.ok_or_else(Problem::not_found)?;
-    Ok(Json(views::audit_event(&row)).into_response())
+    let shown = super::with_states(view.conn(), &admitted.org()?.id, &[row]).await?;
+    Ok(Json(shown.into_iter().next()).into_response())
 }
