@@ -14,6 +14,7 @@ mod cli;
 mod denials;
 mod feed;
 mod file_mode;
+mod foreign;
 mod forms;
 mod headers;
 mod lifecycle;

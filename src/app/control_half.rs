@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use portcullis_control::{FeedSigner, FirstTokens, Sealer, Started};
+use portcullis_control::{FeedSigner, FirstTokens, Sealer, SessionSigner, Started};
 use portcullis_core::entropy::Entropy;
 use portcullis_core::key::{Pepper, PepperRing};
 use portcullis_core::time::Clock;
@@ -24,6 +24,8 @@ pub(super) const GATEWAY_TOKEN: &str = "gateway-token";
 pub(super) const PEPPER: &str = "pepper.1";
 /// The seed of the feed's signatures, in the data directory.
 const FEED_SIGNING_KEY: &str = "feed-signing.key";
+/// The seed of session tokens' signatures, in the data directory.
+const SESSION_SIGNING_KEY: &str = "session-signing.1";
 /// Its public half, for `feed.verify_key`.
 const FEED_SIGNING_PUBLIC: &str = "feed-signing.pub";
 /// What seals the secrets of idempotent calls, in the data directory.
@@ -69,7 +71,9 @@ impl ControlHalf {
             write_whole(&public_path, format!("{feed_public_key}\n").as_bytes(), 0o644)?;
         }
         let peppers = read_peppers(config, Some(&directory.join(PEPPER)))?;
-        let settings = config::control_settings(config, database, peppers, signer, sealer)?;
+        let session_signers = read_session_signers(config, &directory, entropy.as_ref())?;
+        let secrets = config::ControlSecrets { peppers, signer, sealer, session_signers };
+        let settings = config::control_settings(config, database, secrets)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("control")
@@ -150,6 +154,30 @@ impl RunningControl {
             }
         }
     }
+}
+
+/// The configured keys of session tokens, or the one of the data directory. That one is made
+/// whenever it is missing: losing it ends tokens that live an hour, and no key.
+fn read_session_signers(
+    config: &Config,
+    directory: &DataDirectory,
+    entropy: &dyn Entropy,
+) -> anyhow::Result<Vec<SessionSigner>> {
+    if config.control.session_keys.is_empty() {
+        let seed = directory.secret_bytes(SESSION_SIGNING_KEY, true, entropy)?;
+        return Ok(vec![SessionSigner::from_seed(&seed)]);
+    }
+    let mut signers: Vec<SessionSigner> = Vec::new();
+    for file in &config.control.session_keys {
+        let signer = SessionSigner::from_seed(&*read_secret_bytes(file)?);
+        anyhow::ensure!(
+            signers.iter().all(|other| other.kid() != signer.kid()),
+            "control.session_keys: {} holds a key that is listed twice",
+            file.display()
+        );
+        signers.push(signer);
+    }
+    Ok(signers)
 }
 
 /// The configured peppers, or the one that the data directory has.

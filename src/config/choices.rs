@@ -47,6 +47,16 @@ choice! {
 }
 
 choice! {
+    /// An element of `keys.renderings`
+    pub enum Rendering {
+        /// `ZENKEY_…`
+        Zen = "zen",
+        /// `ZENPROKEY_…`
+        Zenpro = "zenpro",
+    }
+}
+
+choice! {
     /// `headers.underscore`
     pub enum Underscore {
         /// The header is removed.

@@ -52,6 +52,13 @@ text!(
 );
 
 text!(
+    /// How callers reach the control plane, or `""` for its address.
+    PublicUrl,
+    |text| text.is_empty() || is_public_url(text),
+    "\"https://HOST\" or \"http://HOST:PORT\", at most 256 visible characters without query and fragment, or \"\""
+);
+
+text!(
     /// The name of a header, in lower case.
     HeaderName,
     |text| is_token(text, 64) && !text.bytes().any(|b| b.is_ascii_uppercase()),
@@ -279,6 +286,13 @@ impl Setting for RecordSink {
 fn is_token(text: &str, longest: usize) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
     !text.is_empty() && text.len() <= longest && text.bytes().all(allowed)
+}
+
+fn is_public_url(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+        && text.len() <= 256
+        && text.bytes().all(|b| b.is_ascii_graphic() && !b"\"\\?#@<>".contains(&b))
 }
 
 fn is_host_name(text: &str) -> bool {

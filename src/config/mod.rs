@@ -24,7 +24,7 @@ pub use check::warnings;
 pub use domain::{AdminAddress, decode_public_key, is_authority};
 pub use fault::{Fault, Faults, Place};
 pub use kinds::{Name, OptionalFile, OptionalName};
-pub use plane::{control_settings, gateway_settings, reload_settings};
+pub use plane::{ControlSecrets, control_settings, gateway_settings, reload_settings};
 pub use reference::{effective, reference};
 pub use reload::{Reloaded, reloaded};
 pub use sections::Config;

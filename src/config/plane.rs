@@ -11,7 +11,8 @@ use portcullis_core::route;
 use portcullis_gateway as gateway;
 
 use super::choices::{
-    Ambiguous, Auth, EncodedSlash, ErrorTemplate, OddSegments, OnStale, Underscore, UnknownResource,
+    Ambiguous, Auth, EncodedSlash, ErrorTemplate, OddSegments, OnStale, Rendering, Underscore,
+    UnknownResource,
 };
 use super::domain::{MetadataUrl, RecordSink};
 use super::fault::{Fault, Place};
@@ -28,7 +29,7 @@ pub fn gateway_settings(
     feed: gateway::Feed,
     peppers: PepperRing,
 ) -> anyhow::Result<gateway::Settings> {
-    let sections::Keys { peppers: _, prefixes } = &config.keys;
+    let sections::Keys { peppers: _, prefixes, imported, sessions, renderings } = &config.keys;
     let prefixes = prefixes.iter().map(|prefix| prefix.0.parse()).collect::<Result<_, _>>();
     let sections::Identity { prefix, realm, resource_metadata } = &config.identity;
     let sections::Headers { underscore, remove } = &config.headers;
@@ -38,7 +39,16 @@ pub fn gateway_settings(
         workers: usize::try_from(config.gateway.workers.0)?,
         listeners: config.listeners.iter().map(listener).collect(),
         feed,
-        keys: gateway::Keys { peppers, prefixes: prefixes.context("keys.prefixes")? },
+        keys: gateway::Keys {
+            peppers,
+            prefixes: prefixes.context("keys.prefixes")?,
+            spellings: gateway::Spellings {
+                imported: *imported,
+                zen: renderings.contains(&Rendering::Zen),
+                zenpro: renderings.contains(&Rendering::Zenpro),
+            },
+            sessions: *sessions,
+        },
         identity: gateway::Identity {
             prefix: prefix.0.clone(),
             realm: realm.0.clone(),
@@ -96,6 +106,18 @@ pub(super) fn gateway_faults(config: &Config) -> Vec<Fault> {
     }
 }
 
+/// What the control plane is trusted with; read from files of its own.
+pub struct ControlSecrets {
+    /// What digests of keys are keyed with.
+    pub peppers: PepperRing,
+    /// Signs the feed.
+    pub signer: portcullis_control::FeedSigner,
+    /// Seals the secrets of idempotent calls.
+    pub sealer: portcullis_control::Sealer,
+    /// Sign session tokens.
+    pub session_signers: Vec<portcullis_control::SessionSigner>,
+}
+
 /// What the control plane is started with.
 ///
 /// # Errors
@@ -104,18 +126,19 @@ pub(super) fn gateway_faults(config: &Config) -> Vec<Fault> {
 pub fn control_settings(
     config: &Config,
     database: PathBuf,
-    peppers: PepperRing,
-    signer: portcullis_control::FeedSigner,
-    sealer: portcullis_control::Sealer,
+    secrets: ControlSecrets,
 ) -> anyhow::Result<portcullis_control::Settings> {
     let sections::Control {
         listen,
         data_dir: _,
         database: _,
         key_prefix,
+        public_url,
+        session_keys: _,
         change_log_length,
         log: _,
     } = &config.control;
+    let ControlSecrets { peppers, signer, sealer, session_signers } = secrets;
     Ok(portcullis_control::Settings {
         listen: *listen,
         database,
@@ -123,6 +146,8 @@ pub fn control_settings(
         prefix: key_prefix.0.parse().context("control.key_prefix")?,
         signer,
         sealer,
+        session_signers,
+        public_url: Some(public_url.0.clone()).filter(|url| !url.is_empty()),
         change_log_length: change_log_length.0,
     })
 }

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use super::choices::{
     Ambiguous, Auth, ControlLevel, EncodedSlash, ErrorTemplate, FeedMode, Level, OddSegments,
-    OnStale, Underscore, UnknownResource,
+    OnStale, Rendering, Underscore, UnknownResource,
 };
 use super::domain::{
     AdminAddress, BaseUrl, Credential, HeaderName, HostPattern, IdentityPrefix, KeyPrefix,
-    MetadataUrl, Method, OptionalPermission, PathPrefix, PathTemplate, PublicKey, Realm,
+    MetadataUrl, Method, OptionalPermission, PathPrefix, PathTemplate, PublicKey, PublicUrl, Realm,
     RecordSink, UpstreamHost,
 };
 use super::kinds::{Count, Fraction, Map, Name, Network, OptionalFile, OptionalName, Period, Size};
@@ -77,6 +77,16 @@ section! {
         database: OptionalFile => default r#""""#,
         /// The prefix of new keys, 2 to 16 letters and digits.
         key_prefix: KeyPrefix => default r#""ptc""#,
+        /// What the control plane calls itself in session tokens and OAuth metadata: the URL that
+        /// its callers use, such as "https://control.example.com"; "" = http:// and the address it
+        /// listens on. Cookies are for TLS only if it begins with https.
+        public_url: PublicUrl => default r#""""#,
+        /// The keys that session tokens are signed with, files of 32 random bytes and mode 0600:
+        /// the first one signs, all of them verify. To replace one, add the new one at the end,
+        /// restart, put it first an hour later, restart, and remove the old one another hour
+        /// later. One that is removed ends its tokens at once. None = session-signing.1 in the
+        /// data directory.
+        session_keys: Vec<PathBuf> => default "[]",
         /// How many committed changes a gateway may miss and still resume; after more it fetches
         /// a snapshot.
         change_log_length: Count<100, 100_000_000> => default "100000",
@@ -144,6 +154,14 @@ section! {
         peppers: Vec<PepperFile> => default "[]",
         /// Key prefixes that are accepted; none = any.
         prefixes: Vec<KeyPrefix> => default "[]",
+        /// Whether a text that is nothing else is looked up as a key that was imported from another
+        /// system.
+        imported: bool => default "false",
+        /// Whether session tokens of the control plane are accepted.
+        sessions: bool => default "false",
+        /// Foreign spellings of keys that are understood: "zenpro" (ZENPROKEY_…), "zen"
+        /// (ZENKEY_…).
+        renderings: Vec<Rendering> => default "[]",
     }
 }
 

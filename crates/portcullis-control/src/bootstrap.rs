@@ -9,7 +9,7 @@ use crate::api::problem::Problem;
 use crate::api::views;
 use crate::domain::organizations::{self, CreatedOrganization, NewOrganization};
 use crate::domain::secrets::digest_of;
-use crate::domain::{Author, records};
+use crate::domain::{Author, records, sessions};
 use crate::policy::Profile;
 use crate::store::audit::{Actor, Event, INSTALLATION, Origin, Outcome, Target};
 use crate::store::installation::{self, Purpose};
@@ -82,6 +82,9 @@ pub(crate) async fn run(
     let now = app.now();
     let mut unit = Unit::begin(&app.store, app.ledger.clone(), now).await?;
     records::publish_roles(&mut unit).await?;
+    if app.sessions.is_settled() {
+        sessions::put_signers(app, &mut unit).await?;
+    }
     if feed::find_head(unit.conn()).await?.position.seq > 0 {
         organizations::furnish_old(app, &mut unit).await.map_err(|it| problem_text(&it))?;
         follow_release(app, unit).await?;

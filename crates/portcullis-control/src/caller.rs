@@ -1,13 +1,18 @@
 //! Who calls the admin API: the same keys, states and roles as at a gateway, read from the store at
 //! the instant of the call. Nothing is cached, so a revoked key is refused at once.
 
+use std::sync::Arc;
+
 use portcullis_core::account::{AccountState, Expiry, KeyState};
-use portcullis_core::key::{Digest, ParsedKey, PepperRing};
+use portcullis_core::key::{Digest, ForeignKey, KeyId, ParsedKey, Pepper, PepperRing};
+use portcullis_core::session::{Claims, Mode, Token};
 use portcullis_core::time::WallMs;
 use sqlx::SqliteConnection;
 
-use crate::domain::Author;
+use crate::api::App;
 use crate::domain::records::restriction_of;
+use crate::domain::secrets::KEYED;
+use crate::domain::{Author, imports};
 use crate::instant::wall;
 use crate::resolve::Access;
 use crate::store::audit::Actor;
@@ -15,6 +20,17 @@ use crate::store::installation::{self, Purpose};
 use crate::store::keys::{self, KeyRow};
 use crate::store::organizations::{self, OrganizationRow};
 use crate::store::{StoreError, accounts, users};
+
+/// A credential as it was presented: well-formed, and nothing more is known of it.
+#[derive(Clone)]
+pub(crate) enum Credential {
+    /// A key in another spelling than ours.
+    Foreign(Arc<ForeignKey>),
+    /// A key of ours.
+    Native(Arc<ParsedKey>),
+    /// A session token.
+    Session(Arc<Token>),
+}
 
 /// Somebody whose credential was accepted.
 #[derive(Clone, Debug)]
@@ -34,9 +50,13 @@ pub(crate) struct Member {
     pub(crate) name: String,
     pub(crate) org: OrganizationRow,
     pub(crate) key_id: String,
+    pub(crate) key_uid: String,
     pub(crate) generation: i64,
-    /// The generation of the secret that was presented: the key's or the one before.
+    /// The generation of the secret that was presented, or that the session began with: the key's or
+    /// the one before.
     pub(crate) secret_generation: i64,
+    /// What the session token says, if it is one.
+    pub(crate) session: Option<Claims>,
     /// Whether the key narrows what its owner may do.
     pub(crate) restricted: bool,
     pub(crate) access: Access,
@@ -112,24 +132,60 @@ impl Refused {
 /// Steps 3 to 8 of service-accounts.md 6.
 pub(crate) async fn verify(
     conn: &mut SqliteConnection,
-    presented: &ParsedKey,
-    peppers: &PepperRing,
+    presented: &Credential,
+    app: &App,
     now: WallMs,
 ) -> Result<Result<Caller, Refused>, StoreError> {
-    let id = presented.id().to_string();
-    let Some(key) = keys::find_by_id(conn, &id).await? else {
-        return verify_installation_key(conn, presented, peppers, Purpose::Operator).await.map(
-            |found| found.then_some(Caller::Operator { key_id: id }).ok_or(Refused::unknown()),
-        );
+    let peppers = &*app.peppers;
+    let mut session = None;
+    let key = match presented {
+        Credential::Session(token) => {
+            let claims = match app.sessions.verify(token, now) {
+                Ok(claims) if claims.mode == Mode::Bound => claims,
+                Ok(_) => return Ok(Err(Refused::unknown())),
+                Err(reason) => return Ok(Err(Refused { reason: reason.label(), known: None })),
+            };
+            let Some(key) = keys::find_by_id(conn, &claims.key_id.to_string()).await? else {
+                return Ok(Err(Refused::unknown()));
+            };
+            session = Some(claims);
+            key
+        }
+        Credential::Foreign(foreign) => match imports::find(conn, foreign).await? {
+            Some(key) => key,
+            None => {
+                // What a hit costs: both fast hashes, compared with nothing.
+                Stored::NOTHING.is_secret_of(presented, KeyId::from_u64(0), peppers);
+                return Ok(Err(Refused::unknown()));
+            }
+        },
+        Credential::Native(native) => {
+            let id = native.id().to_string();
+            match keys::find_by_id(conn, &id).await? {
+                Some(key) => key,
+                None => {
+                    let operator =
+                        verify_installation_key(conn, native, peppers, Purpose::Operator).await?;
+                    let caller = operator.then_some(Caller::Operator { key_id: id });
+                    return Ok(caller.ok_or(Refused::unknown()));
+                }
+            }
+        }
     };
     let owner = find_owner(conn, &key).await?;
     let refused = |reason| Ok(Err(Refused::of_key(&key, reason, &owner)));
-    let secret_generation = match secret_of(&key, presented, peppers, now) {
-        SecretMatch::Current => key.generation,
-        SecretMatch::Retained => key.generation - 1,
-        SecretMatch::None if key.state()? == KeyState::Deleted => return refused("key_revoked"),
-        SecretMatch::None => return refused("bad_secret"),
-        SecretMatch::RetentionOver => return refused("retention_over"),
+    let secret_generation = match (&session, secret_of(&key, presented, peppers, now)) {
+        (Some(claims), _) if *claims.sub != *key.owner_id || *claims.org_id != *key.org_id => {
+            return refused("token_invalid");
+        }
+        (Some(claims), _) => i64::from(claims.key_gen),
+        (None, SecretMatch::Current) => key.generation,
+        (None, SecretMatch::Retained) => key.generation - 1,
+        (None, SecretMatch::None) if key.state()? == KeyState::Deleted => {
+            return refused("key_revoked");
+        }
+        (None, SecretMatch::None) => return refused("bad_secret"),
+        (None, SecretMatch::RetentionOver) => return refused("retention_over"),
     };
     match key.state()? {
         KeyState::Active => {}
@@ -144,25 +200,34 @@ pub(crate) async fn verify(
         AccountState::Inactive => return refused("sa_inactive"),
         AccountState::Deleted | AccountState::Revoked => return refused("sa_revoked"),
     }
+    let retained = key.retained_until_ms.is_some_and(|until| now < wall(until));
+    let fits = secret_generation == key.generation
+        || (retained && secret_generation == key.generation - 1);
+    if !fits {
+        return refused("token_generation");
+    }
     let org = organizations::find(conn, &key.org_id)
         .await?
         .ok_or(StoreError::Broken("organization of a key"))?;
     if !org.serves(owner.kind) {
         return refused("org_suspended");
     }
-    let mut access = Access::of_principal(conn, owner.kind, &key.owner_id, &org.policy)
-        .await?
-        .narrowed(restriction_of(&key)?.unwrap_or_default());
+    let scope = session.as_ref().and_then(|claims| claims.scope.as_deref());
+    let limits = restriction_of(&key)?.unwrap_or_default().and_scope(scope);
+    let mut access =
+        Access::of_principal(conn, owner.kind, &key.owner_id, &org.policy).await?.narrowed(limits);
     access.locate(conn, &org.id, &org.root_resource_id).await?;
     Ok(Ok(Caller::Member(Box::new(Member {
         kind: owner.kind,
         id: key.owner_id.clone(),
         name: owner.name,
         org,
+        restricted: key.restriction.is_some() || scope.is_some(),
         key_id: key.id,
+        key_uid: key.uid,
         generation: key.generation,
         secret_generation,
-        restricted: key.restriction.is_some(),
+        session,
         access,
     }))))
 }
@@ -179,7 +244,8 @@ pub(crate) async fn verify_installation_key(
         Some(row) => (row.pepper, row.digest.as_str(), row.is_for(purpose)),
         None => (i64::from(peppers.current().version()), "", false),
     };
-    Ok(matches(presented, peppers, pepper, digest) && counts)
+    let stored = Stored { alg: KEYED, pepper, digest };
+    Ok(stored.is_keyed(presented, peppers) && counts)
 }
 
 /// Which of a key's secrets was presented.
@@ -194,11 +260,14 @@ pub(crate) enum SecretMatch {
 /// Compares in constant time with the current secret, else with the retained one.
 pub(crate) fn secret_of(
     key: &KeyRow,
-    presented: &ParsedKey,
+    presented: &Credential,
     peppers: &PepperRing,
     now: WallMs,
 ) -> SecretMatch {
-    if matches(presented, peppers, key.current_pepper, &key.current_digest) {
+    let id = key.id.parse().unwrap_or(KeyId::from_u64(0));
+    let current =
+        Stored { alg: &key.current_alg, pepper: key.current_pepper, digest: &key.current_digest };
+    if current.is_secret_of(presented, id, peppers) {
         return SecretMatch::Current;
     }
     let (Some(pepper), Some(digest), Some(until)) =
@@ -206,20 +275,59 @@ pub(crate) fn secret_of(
     else {
         return SecretMatch::None;
     };
-    match matches(presented, peppers, pepper, digest) {
+    let previous = Stored { alg: key.previous_alg.as_deref().unwrap_or(KEYED), pepper, digest };
+    match previous.is_secret_of(presented, id, peppers) {
         false => SecretMatch::None,
         true if now < wall(until) => SecretMatch::Retained,
         true => SecretMatch::RetentionOver,
     }
 }
 
-/// An unknown pepper or an unreadable digest costs a hash and matches nothing.
-fn matches(presented: &ParsedKey, peppers: &PepperRing, pepper: i64, digest: &str) -> bool {
-    let found = u32::try_from(pepper).ok().and_then(|version| peppers.find(version));
-    let computed = presented.digest(found.unwrap_or(peppers.current()));
-    let stored = Digest::from_hex(digest);
-    let readable = stored.is_ok();
-    computed.matches(&stored.unwrap_or(Digest::DUMMY)) && readable && found.is_some()
+/// A stored digest that a secret is compared with.
+struct Stored<'a> {
+    alg: &'a str,
+    pepper: i64,
+    digest: &'a str,
+}
+
+impl Stored<'_> {
+    const NOTHING: Stored<'static> = Stored { alg: "", pepper: 0, digest: "" };
+
+    fn is_secret_of(&self, presented: &Credential, id: KeyId, peppers: &PepperRing) -> bool {
+        match presented {
+            Credential::Foreign(foreign) => self.is_foreign(foreign, id, peppers),
+            Credential::Native(native) => self.is_keyed(native, peppers) && self.alg == KEYED,
+            Credential::Session(_) => false,
+        }
+    }
+
+    /// An unknown pepper or an unreadable digest costs a hash and matches nothing.
+    fn is_keyed(&self, presented: &ParsedKey, peppers: &PepperRing) -> bool {
+        let found = self.pepper(peppers);
+        let computed = presented.digest(found.unwrap_or(peppers.current()));
+        let stored = Digest::from_hex(self.digest);
+        let readable = stored.is_ok();
+        computed.matches(&stored.unwrap_or(Digest::DUMMY)) && readable && found.is_some()
+    }
+
+    /// Both fast hashes, whichever counts. A slow one never matches here: it is replaced first.
+    fn is_foreign(&self, presented: &ForeignKey, id: KeyId, peppers: &PepperRing) -> bool {
+        let found = self.pepper(peppers);
+        let stored = Digest::from_hex(self.digest);
+        let readable = stored.is_ok();
+        let stored = stored.unwrap_or(Digest::DUMMY);
+        let keyed = presented.matches_keyed(id, found.unwrap_or(peppers.current()), &stored);
+        let plain = presented.sha256().matches(&stored);
+        match self.alg {
+            KEYED => keyed && readable && found.is_some(),
+            "sha256" => plain && readable,
+            _ => false,
+        }
+    }
+
+    fn pepper<'p>(&self, peppers: &'p PepperRing) -> Option<&'p Pepper> {
+        u32::try_from(self.pepper).ok().and_then(|version| peppers.find(version))
+    }
 }
 
 /// The owner of a key, as far as verification asks.

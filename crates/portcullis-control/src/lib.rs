@@ -25,7 +25,9 @@ mod policy;
 mod publisher;
 mod resolve;
 mod sealer;
+mod sessions;
 mod settings;
+mod slow;
 mod store;
 mod usage;
 
@@ -41,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 pub use bootstrap::{BootstrapError, FirstTokens, Started};
 pub use chain::{ChainFault, ChainVerdict, ExportWalk};
 pub use sealer::Sealer;
-pub use settings::{FeedSigner, Settings};
+pub use settings::{FeedSigner, SessionSigner, Settings};
 pub use store::OpenError;
 
 use api::App;
@@ -89,14 +91,17 @@ impl Control {
         self.app.publisher.position()
     }
 
-    /// Binds the admin API and the feed; port 0 picks a free one.
+    /// Binds the admin API and the feed; port 0 picks a free one. Only then is it known what
+    /// session tokens name as their issuer, so gateways are told here what to verify them with.
     ///
     /// # Errors
     ///
-    /// The operating system's error for the address.
+    /// The operating system's error for the address, or what the database refused.
     pub async fn bind(self) -> std::io::Result<Bound> {
         let listener = TcpListener::bind(self.listen).await?;
         let address = listener.local_addr()?;
+        self.app.sessions.settle(format!("http://{address}"));
+        domain::sessions::publish(&self.app).await.map_err(std::io::Error::other)?;
         Ok(Bound { app: self.app, listener, address })
     }
 }

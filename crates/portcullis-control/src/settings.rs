@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signer as _, SigningKey};
 use portcullis_core::key::{PepperRing, Prefix};
+pub use portcullis_core::session::SessionSigner;
 
 use crate::sealer::Sealer;
 
@@ -26,6 +27,10 @@ pub struct Settings {
     pub sealer: Sealer,
     /// Signs the lines of the feed.
     pub signer: FeedSigner,
+    /// Keys of session tokens: the first one signs, all of them verify.
+    pub session_signers: Vec<SessionSigner>,
+    /// What session tokens name as their issuer; `None` = `http://` and the address.
+    pub public_url: Option<String>,
     /// How many committed changes a gateway may miss and still resume; older ones answer 410.
     pub change_log_length: u64,
 }

@@ -10,5 +10,6 @@ pub mod entropy;
 pub mod feed;
 pub mod key;
 pub mod route;
+pub mod session;
 pub mod time;
 pub mod verdict;

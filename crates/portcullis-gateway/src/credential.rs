@@ -2,6 +2,8 @@
 //! very function that reads it. What remains is a key's id and the bytes to hash. Never keeps,
 //! forwards or shows the text.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -10,7 +12,8 @@ use http::header::{
     TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
-use portcullis_core::key::{self, KeyId, ParsedKey, Prefix};
+use portcullis_core::key::{self, ForeignKey, ParsedKey, Prefix, Spelled, Spellings};
+use portcullis_core::session::{self, Token};
 use portcullis_core::verdict::DenyReason;
 use zeroize::Zeroizing;
 
@@ -25,20 +28,24 @@ pub(crate) enum Source {
     Query(String),
 }
 
-/// A well-formed key that was presented; its text is gone from the request.
-pub(crate) struct Presented(ParsedKey);
-
-impl Presented {
-    pub(crate) fn key(&self) -> &ParsedKey {
-        &self.0
-    }
-
-    pub(crate) fn id(&self) -> KeyId {
-        self.0.id()
-    }
+/// A well-formed credential that was presented; its text is gone from the request.
+pub(crate) enum Presented {
+    /// A key in another spelling than ours.
+    Foreign(Arc<ForeignKey>),
+    /// A key of ours.
+    Native(ParsedKey),
+    Session(Box<Token>),
 }
 
-/// Shortest and longest text of a credential.
+/// Which texts are credentials here.
+pub(crate) struct Understood {
+    /// Prefixes of keys of ours; none = any.
+    pub(crate) prefixes: Vec<Prefix>,
+    pub(crate) spellings: Spellings,
+    pub(crate) sessions: bool,
+}
+
+/// Shortest and longest text of a key.
 const SIZES: std::ops::RangeInclusive<usize> = 20..=256;
 
 /// What a credential is looked for in.
@@ -99,10 +106,10 @@ pub(crate) fn is_form(headers: &HeaderMap) -> Result<bool, DenyReason> {
 /// Reads the one credential the request has, and removes it.
 pub(crate) fn take(
     sources: &[Source],
-    prefixes: &[Prefix],
+    understood: &Understood,
     places: &mut Places<'_>,
 ) -> Result<Presented, DenyReason> {
-    let mut found: Option<Result<ParsedKey, DenyReason>> = None;
+    let mut found: Option<Result<Presented, DenyReason>> = None;
     let mut authorization_done = false;
     for source in sources {
         let here = match source {
@@ -110,27 +117,30 @@ pub(crate) fn take(
             Source::Basic | Source::Bearer if authorization_done => continue,
             Source::Basic | Source::Bearer => {
                 authorization_done = true;
-                take_authorization(sources, prefixes, places)?
+                take_authorization(sources, understood, places)?
             }
-            Source::Header(name) => take_header(name, places)?,
-            Source::Cookie(name) => take_cookie(name, places)?,
-            Source::Query(name) => take_query(name, places)?,
-            Source::Form(name) => take_form(name, places)?,
+            Source::Header(name) => take_header(name, understood, places)?,
+            Source::Cookie(name) => take_cookie(name, understood, places)?,
+            Source::Query(name) => take_query(name, understood, places)?,
+            Source::Form(name) => take_form(name, understood, places)?,
         };
         if here.is_some() && found.is_some() {
             return Err(DenyReason::DuplicateCredential);
         }
         found = found.or(here);
     }
-    let parsed = found.ok_or(DenyReason::Missing)??;
-    if !prefixes.is_empty() && !prefixes.contains(&parsed.prefix()) {
+    let presented = found.ok_or(DenyReason::Missing)??;
+    if let Presented::Native(native) = &presented
+        && !understood.prefixes.is_empty()
+        && !understood.prefixes.contains(&native.prefix())
+    {
         return Err(DenyReason::Malformed);
     }
-    Ok(Presented(parsed))
+    Ok(presented)
 }
 
-/// What one source gave: nothing, a key, or a text that is none.
-type Taken = Result<Option<Result<ParsedKey, DenyReason>>, DenyReason>;
+/// What one source gave: nothing, a credential, or a text that is none.
+type Taken = Result<Option<Result<Presented, DenyReason>>, DenyReason>;
 
 /// The only value of a header, which is removed. Two lines are one credential too many.
 fn only_value(
@@ -155,7 +165,11 @@ fn only_value(
     }
 }
 
-fn take_authorization(sources: &[Source], prefixes: &[Prefix], places: &mut Places<'_>) -> Taken {
+fn take_authorization(
+    sources: &[Source],
+    understood: &Understood,
+    places: &mut Places<'_>,
+) -> Taken {
     let Some(value) = only_value(&AUTHORIZATION, places)? else { return Ok(None) };
     let text = value.as_bytes();
     if text.contains(&b',') {
@@ -170,26 +184,26 @@ fn take_authorization(sources: &[Source], prefixes: &[Prefix], places: &mut Plac
     let parsed = if scheme.eq_ignore_ascii_case(b"bearer")
         && listed(|source| matches!(source, Source::Bearer))
     {
-        parse(rest)
+        parse(rest, understood)
     } else if scheme.eq_ignore_ascii_case(b"basic")
         && listed(|source| matches!(source, Source::Basic))
     {
-        parse_basic(rest, prefixes)
+        parse_basic(rest, understood)
     } else {
         Err(DenyReason::Malformed)
     };
     Ok(Some(parsed))
 }
 
-fn take_header(name: &HeaderName, places: &mut Places<'_>) -> Taken {
+fn take_header(name: &HeaderName, understood: &Understood, places: &mut Places<'_>) -> Taken {
     let Some(value) = only_value(name, places)? else { return Ok(None) };
     if value.as_bytes().contains(&b',') {
         return Err(DenyReason::DuplicateCredential);
     }
-    Ok(Some(parse(value.as_bytes())))
+    Ok(Some(parse(value.as_bytes(), understood)))
 }
 
-fn take_cookie(name: &str, places: &mut Places<'_>) -> Taken {
+fn take_cookie(name: &str, understood: &Understood, places: &mut Places<'_>) -> Taken {
     let mut found = None;
     let mut kept: Vec<HeaderValue> = Vec::new();
     for line in places.headers.get_all(COOKIE) {
@@ -198,7 +212,7 @@ fn take_cookie(name: &str, places: &mut Places<'_>) -> Taken {
         for pair in text.split(';').map(str::trim).filter(|pair| !pair.is_empty()) {
             match pair.split_once('=') {
                 Some((key, value)) if key == name => {
-                    if found.replace(parse(value.as_bytes())).is_some() {
+                    if found.replace(parse(value.as_bytes(), understood)).is_some() {
                         return Err(DenyReason::DuplicateCredential);
                     }
                 }
@@ -218,7 +232,7 @@ fn take_cookie(name: &str, places: &mut Places<'_>) -> Taken {
     Ok(found)
 }
 
-fn take_query(name: &str, places: &mut Places<'_>) -> Taken {
+fn take_query(name: &str, understood: &Understood, places: &mut Places<'_>) -> Taken {
     let Some(query) = places.query else { return Ok(None) };
     let mut found = None;
     let mut kept: Vec<&str> = Vec::new();
@@ -229,7 +243,7 @@ fn take_query(name: &str, places: &mut Places<'_>) -> Taken {
             continue;
         }
         let decoded = decode_percent(value.as_bytes(), false);
-        let parsed = decoded.ok_or(DenyReason::Malformed).and_then(|text| parse(&text));
+        let parsed = decoded.ok_or(DenyReason::Malformed).and_then(|text| parse(&text, understood));
         if found.replace(parsed).is_some() {
             return Err(DenyReason::DuplicateCredential);
         }
@@ -243,7 +257,7 @@ fn take_query(name: &str, places: &mut Places<'_>) -> Taken {
     Ok(found)
 }
 
-fn take_form(name: &str, places: &mut Places<'_>) -> Taken {
+fn take_form(name: &str, understood: &Understood, places: &mut Places<'_>) -> Taken {
     let Some(Form(text)) = places.form.as_deref_mut() else { return Ok(None) };
     let mut found = None;
     let mut rest = Zeroizing::new(Vec::with_capacity(text.len()));
@@ -260,7 +274,7 @@ fn take_form(name: &str, places: &mut Places<'_>) -> Taken {
             continue;
         }
         let decoded = decode_percent(value.get(1..).unwrap_or_default(), true);
-        let parsed = decoded.ok_or(DenyReason::Malformed).and_then(|text| parse(&text));
+        let parsed = decoded.ok_or(DenyReason::Malformed).and_then(|text| parse(&text, understood));
         if found.replace(parsed).is_some() {
             return Err(DenyReason::DuplicateCredential);
         }
@@ -276,45 +290,62 @@ fn is_named(key: &[u8], name: &str) -> bool {
         || decode_percent(key, true).is_some_and(|key| key.as_slice() == name.as_bytes())
 }
 
-/// Reads a key text: the token alphabet of RFC 6750 within its sizes, then a key.
-fn parse(text: &[u8]) -> Result<ParsedKey, DenyReason> {
+/// Reads a credential's text. Keys of ours, by far the most, are told from all others at once.
+fn parse(text: &[u8], understood: &Understood) -> Result<Presented, DenyReason> {
+    if SIZES.contains(&text.len())
+        && let Ok(native) = key::parse(text)
+    {
+        return Ok(Presented::Native(native));
+    }
+    if text.starts_with(session::BEGINNING.as_bytes()) {
+        let token = Token::parse(text).ok().filter(|_| understood.sessions);
+        return token.map(|it| Presented::Session(Box::new(it))).ok_or(DenyReason::Malformed);
+    }
     if !SIZES.contains(&text.len()) {
         return Err(DenyReason::Malformed);
     }
-    key::parse(text).map_err(|_| DenyReason::Malformed)
+    let Understood { prefixes, spellings, sessions: _ } = understood;
+    key::read(text, prefixes, *spellings).map(spelled).map_err(|_| DenyReason::Malformed)
 }
 
-/// Reads `id:tail`, `any:key` or `key:` in strict base64; raw, then form-decoded once.
-fn parse_basic(encoded: &[u8], prefixes: &[Prefix]) -> Result<ParsedKey, DenyReason> {
+fn spelled(spelled: Spelled) -> Presented {
+    match spelled {
+        Spelled::Foreign(foreign) => Presented::Foreign(Arc::new(foreign)),
+        Spelled::Native(native) => Presented::Native(native),
+    }
+}
+
+/// Reads `id:tail`, `any:key` or `key:` in strict base64; raw, then form-decoded once. Whichever
+/// reading is a key of ours counts, else the pair as it came.
+fn parse_basic(encoded: &[u8], understood: &Understood) -> Result<Presented, DenyReason> {
     let decoded = Zeroizing::new(STANDARD.decode(encoded).map_err(|_| DenyReason::Malformed)?);
+    let Understood { prefixes, spellings, sessions: _ } = understood;
     let read = |text: &[u8]| {
         let colon = text.iter().position(|byte| *byte == b':')?;
         let (user, password) = text.split_at_checked(colon)?;
         let password = password.get(1..)?;
         if password.is_empty() {
-            return parse(user).ok();
+            return parse(user, understood).ok();
         }
-        if user.len() == key::ID_LEN && password.len() == key::TAIL_LEN {
-            return parse_halves(user, password, prefixes);
+        if user.len() == key::ID_LEN || user.len() == UID_LEN {
+            return key::read_pair(user, password, prefixes, *spellings).map(spelled).ok();
         }
-        parse(password).ok()
+        parse(password, understood).ok()
     };
-    if let Some(parsed) = read(&decoded) {
-        return Ok(parsed);
+    let raw = read(&decoded);
+    if let Some(native @ Presented::Native(_)) = raw {
+        return Ok(native);
     }
     let form = decode_percent(&decoded, true).ok_or(DenyReason::Malformed)?;
-    read(&form).ok_or(DenyReason::Malformed)
+    match (read(&form), raw) {
+        (Some(native @ Presented::Native(_)), _) => Ok(native),
+        (_, Some(foreign)) | (Some(foreign), None) => Ok(foreign),
+        (None, None) => Err(DenyReason::Malformed),
+    }
 }
 
-/// Reads a key given as id and tail. Its checksum tells which prefix it had.
-fn parse_halves(id: &[u8], tail: &[u8], prefixes: &[Prefix]) -> Option<ParsedKey> {
-    let usual = [Prefix::default()];
-    let candidates = if prefixes.is_empty() { &usual } else { prefixes };
-    candidates.iter().find_map(|prefix| {
-        let whole = Zeroizing::new([prefix.as_str().as_bytes(), id, tail].join(&b'_'));
-        key::parse(&whole).ok()
-    })
-}
+/// Characters of a key's uid.
+const UID_LEN: usize = 36;
 
 /// Decodes `%xx` once, and `+` as a blank if `form`. Zeroized, for it may be a credential.
 fn decode_percent(text: &[u8], form: bool) -> Option<Zeroizing<Vec<u8>>> {

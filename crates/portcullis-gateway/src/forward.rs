@@ -13,6 +13,7 @@ use portcullis_core::feed::Position;
 use portcullis_core::route::ResourceText;
 use portcullis_core::verdict::DenyReason;
 
+use crate::credential::Presented;
 use crate::head::Fields;
 use crate::phase::Connection;
 use crate::plan::ListenerPlan;
@@ -383,6 +384,33 @@ pub(crate) fn client_address(headers: &HeaderMap, listener: &ListenerPlan, peer:
     client
 }
 
+/// How a caller proved who it is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ProvenBy {
+    Imported,
+    Key,
+    Session,
+}
+
+impl ProvenBy {
+    pub(crate) fn of(presented: &Presented) -> ProvenBy {
+        match presented {
+            Presented::Foreign(_) => ProvenBy::Imported,
+            Presented::Native(_) => ProvenBy::Key,
+            Presented::Session(_) => ProvenBy::Session,
+        }
+    }
+
+    /// In identity headers and access records.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            ProvenBy::Imported => "imported",
+            ProvenBy::Key => "key",
+            ProvenBy::Session => "session",
+        }
+    }
+}
+
 /// A caller that may do what its route requires: what the upstream is told about.
 pub(crate) struct Caller<'d> {
     pub(crate) permit: Permit<'d>,
@@ -390,6 +418,7 @@ pub(crate) struct Caller<'d> {
     pub(crate) published: &'d Published,
     /// The permission that was required, and on which resource; `None` = the root.
     pub(crate) scope: Option<(HeaderValue, Option<ResourceText>)>,
+    pub(crate) by: ProvenBy,
 }
 
 /// What step 11 writes into a head.
@@ -448,7 +477,7 @@ impl Writing<'_> {
     /// Ids and names in the directory are of characters that a field may have; anything else is
     /// left out.
     fn write_identity(&self, fields: &mut Fields, caller: Option<&Caller<'_>>) {
-        let Some(Caller { permit, published, scope }) = caller else {
+        let Some(Caller { permit, published, scope, by }) = caller else {
             return fields.put(&self.names.method, b"none");
         };
         let principal = permit.principal();
@@ -459,7 +488,7 @@ impl Writing<'_> {
         if !username.is_empty() {
             fields.put(&self.names.username, &username);
         }
-        fields.put(&self.names.method, b"key");
+        fields.put(&self.names.method, by.label().as_bytes());
         fields.put(&self.names.seq, published.position_text());
         if let Some((permission, place)) = scope {
             fields.pass(&self.names.scopes, permission);

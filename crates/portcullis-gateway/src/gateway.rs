@@ -26,6 +26,7 @@ use crate::reload::{Order, ReloadError};
 use crate::settings::{Fault, Feed, Records, Settings};
 use crate::shared::{Shared, SourceCounts};
 use crate::sink::{self, Sink};
+use crate::slow::{self, SlowThreads};
 use crate::status::{
     Explanation, FeedStatus, Question, Status, UpstreamAddressStatus, UpstreamStatus,
 };
@@ -34,6 +35,8 @@ use crate::subscriber::{Origin, Subscription};
 use crate::usage;
 use crate::worker::Seed;
 
+/// Fast digests that may wait for the steward.
+const REHASH_QUEUE: usize = 256;
 /// Reloads that may wait for the steward.
 const RELOAD_QUEUE: usize = 4;
 /// A thread that has not ticked for this long is not alive.
@@ -82,6 +85,8 @@ pub fn bind(
         addresses.push((listener, bound));
     }
     let (reloads, orders) = mpsc::channel(RELOAD_QUEUE);
+    let (slow, hashers) = slow::queues();
+    let (rehashes, found) = mpsc::channel(REHASH_QUEUE);
     let shared = Arc::new(Shared {
         boot: format!("{:016x}", random(&*entropy)?),
         gateway,
@@ -105,6 +110,8 @@ pub fn bind(
         connections: AtomicUsize::new(0),
         sources: SourceCounts::new(random(&*entropy)?),
         usage,
+        slow,
+        rehashes,
     });
     let seeds = sockets.into_iter().enumerate();
     let seeds =
@@ -118,8 +125,9 @@ pub fn bind(
         subscription,
         usage: counts,
         reloads: orders,
+        rehashes: found,
     };
-    Ok(Bound { shared, addresses, seeds, steward, sink })
+    Ok(Bound { shared, addresses, seeds, steward, sink, hashers })
 }
 
 fn random(entropy: &dyn Entropy) -> Result<u64, EntropyFailure> {
@@ -198,6 +206,7 @@ pub struct Bound {
     pub(crate) seeds: Vec<Seed>,
     steward: steward::Seed,
     sink: Sink,
+    hashers: SlowThreads,
 }
 
 impl Bound {
@@ -217,7 +226,7 @@ impl Bound {
     ///
     /// If the operating system gives no thread.
     pub fn run(self) -> io::Result<Running> {
-        let Self { shared, addresses: _, seeds, steward, sink } = self;
+        let Self { shared, addresses: _, seeds, steward, sink, hashers } = self;
         let named = |name: String| Builder::new().name(name);
         let sink = named("records".to_owned()).spawn(move || sink.run())?;
         let steward = named("steward".to_owned()).spawn(move || steward::run(steward))?;
@@ -225,7 +234,8 @@ impl Bound {
             .into_iter()
             .map(|seed| named(format!("worker-{}", seed.index)).spawn(move || seed.run()))
             .collect::<io::Result<_>>()?;
-        Ok(Running { shared, workers, steward, sink })
+        let hashers = hashers.start(&shared.stopped)?;
+        Ok(Running { shared, workers, steward, sink, hashers })
     }
 }
 
@@ -235,6 +245,7 @@ pub struct Running {
     workers: Vec<JoinHandle<io::Result<()>>>,
     steward: JoinHandle<io::Result<()>>,
     sink: JoinHandle<()>,
+    hashers: Vec<JoinHandle<()>>,
 }
 
 impl Running {
@@ -250,13 +261,16 @@ impl Running {
     ///
     /// If a thread could not do its work.
     pub fn join(self) -> io::Result<()> {
-        let Self { shared, workers, steward, sink } = self;
+        let Self { shared, workers, steward, sink, hashers } = self;
         let mut result = Ok(());
         for worker in workers {
             result = result.and(ended(worker.join()));
         }
         shared.stopped.cancel();
         result = result.and(ended(steward.join()));
+        for hasher in hashers {
+            result = result.and(ended(hasher.join().map(Ok)));
+        }
         result.and(ended(sink.join().map(Ok)))
     }
 }

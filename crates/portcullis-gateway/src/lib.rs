@@ -34,6 +34,7 @@ mod settings;
 mod setup;
 mod shared;
 mod sink;
+mod slow;
 mod snapshot;
 mod status;
 mod steward;
@@ -52,7 +53,7 @@ pub use reload::ReloadError;
 pub use settings::{
     Access, CredentialSource, CredentialSourceError, ErrorBody, ErrorTemplate, Failures, Fault,
     Feed, FeedToken, Headers, Identity, Keys, Limits, Listener, Log, OnStale, Records, Route,
-    Settings, Timeouts, Underscore, UnknownResource, Upstream, UpstreamAddress,
+    Settings, Spellings, Timeouts, Underscore, UnknownResource, Upstream, UpstreamAddress,
 };
 pub use status::{
     Check, Explanation, FeedStatus, HeldRecord, KindCount, Question, RefusedRecord, Status,

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use portcullis_core::access::Permission;
 use portcullis_core::directory::{Cidr, Requirement, Symbols, Unknown};
-use portcullis_core::key::{PepperRing, Prefix};
+use portcullis_core::key::PepperRing;
 use portcullis_core::route::{EncodedSlash, PathPolicy, RouteSpec, RouteTable};
 
-use crate::credential::Source;
+use crate::credential::{Source, Understood};
 use crate::failures::FailureLimit;
 use crate::forward::{HeaderRules, IdentityNames};
 use crate::phase::{ExchangeLimits, PhaseLimits, nanos};
@@ -48,7 +48,7 @@ pub(crate) struct Plan {
     pub(crate) identity_names: IdentityNames,
     pub(crate) paths: PathPolicy,
     pub(crate) peppers: PepperRing,
-    pub(crate) prefixes: Vec<Prefix>,
+    pub(crate) understood: Understood,
     /// Whether access records are kept at all.
     pub(crate) records: bool,
     pub(crate) sample_allowed: f64,
@@ -183,7 +183,11 @@ impl Plan {
                     identity_names,
                     paths: settings.paths,
                     peppers: settings.keys.peppers,
-                    prefixes: settings.keys.prefixes,
+                    understood: Understood {
+                        prefixes: settings.keys.prefixes,
+                        spellings: settings.keys.spellings,
+                        sessions: settings.keys.sessions,
+                    },
                     records: settings.log.records != Records::Off,
                     sample_allowed: settings.log.sample_allowed,
                 },

@@ -14,6 +14,7 @@ use portcullis_core::time::Now;
 use portcullis_core::verdict::DenyReason;
 
 use crate::body::BodyFault;
+use crate::forward::ProvenBy;
 use crate::metrics::Meters;
 use crate::outcome::Outcome;
 use crate::phase::{Connection, Late};
@@ -54,7 +55,7 @@ struct LineParts {
     method: String,
     host: String,
     path: String,
-    identity: Option<(Bytes, Bytes, KeyId)>,
+    identity: Option<(Bytes, Bytes, KeyId, ProvenBy)>,
     key_claimed: Option<KeyId>,
     permission: Option<Rc<str>>,
     resource: String,
@@ -155,12 +156,12 @@ impl Record {
     }
 
     /// Notes who was verified.
-    pub(crate) fn verified(&mut self, principal: &Principal<'_>) {
+    pub(crate) fn verified(&mut self, principal: &Principal<'_>, by: ProvenBy) {
         self.key = Some((principal.key_id(), Some(principal.secret_generation())));
         if let Some(line) = &mut self.line {
             line.key_claimed = None;
-            line.identity =
-                Some((principal.org_id().clone(), principal.account_id(), principal.key_id()));
+            let (org, account) = (principal.org_id().clone(), principal.account_id());
+            line.identity = Some((org, account, principal.key_id(), by));
         }
     }
 
@@ -284,11 +285,11 @@ impl Record {
             out.text("reason", outcome);
         }
         out.number("status", u64::from(self.status));
-        if let Some((org, account, key)) = &line.identity {
+        if let Some((org, account, key, by)) = &line.identity {
             out.bytes("org", org);
             out.bytes("account", account);
             out.shown("key", key);
-            out.text("auth", "key");
+            out.text("auth", by.label());
         }
         if let Some(key) = &line.key_claimed {
             out.shown("key_claimed", key);

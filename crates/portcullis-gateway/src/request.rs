@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
@@ -13,15 +14,20 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use portcullis_core::directory::Place;
+use portcullis_core::directory::{
+    Directory, Place, Principal, Proof, SlowCheck, TokenRefusal, Unproven,
+};
 use portcullis_core::feed::Position;
+use portcullis_core::key::PepperRing;
 use portcullis_core::route::{self, Lookup, RawTarget, ResourceText, Scheme, Target, TargetFault};
-use portcullis_core::time::Now;
+use portcullis_core::session::Claims;
+use portcullis_core::time::{Now, WallMs};
 use portcullis_core::verdict::{Challenge, DenyReason};
+use tokio::sync::oneshot;
 
 use crate::body::{DownstreamBody, UpstreamBody};
 use crate::credential::{self, Form, Places, Presented};
-use crate::forward::{self, Caller, Removal, Writing};
+use crate::forward::{self, Caller, ProvenBy, Removal, Writing};
 use crate::head::{Fields, Outgoing};
 use crate::outcome::Outcome;
 use crate::phase::Connection;
@@ -31,6 +37,7 @@ use crate::respond::{self, Denial, Manner};
 use crate::settings::OnStale;
 use crate::setup::Setup;
 use crate::shared::Published;
+use crate::slow::Busy;
 use crate::trace::Trace;
 use crate::upstream;
 use crate::worker::Worker;
@@ -67,10 +74,11 @@ enum Ending<'p> {
 }
 
 /// What a decision may have to wait for.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Need {
     /// The body, which may hold the credential.
     Form,
+    /// A slow hash of the credential, which is under way.
+    Hash(oneshot::Receiver<Proof>),
     /// A directory at this position or later.
     Position(Position),
 }
@@ -87,6 +95,8 @@ struct Earlier {
     rewritten: Option<Option<String>>,
     /// The position that was asked for has been waited for.
     waited: bool,
+    /// What a slow hash of the credential said.
+    proof: Option<Proof>,
 }
 
 impl From<DenyReason> for Ending<'_> {
@@ -413,11 +423,18 @@ fn identify<'w, 'a>(
         Some(presented) => presented,
         None => take(asking, wanted, &mut seeking)?,
     };
-    let verified = published.directory().verify(presented.key(), client, now.wall, &plan.peppers);
-    let principal = match verified {
-        Ok(principal) => principal,
-        Err(refusal) => {
-            record.refused(presented.id(), refusal.reason);
+    let proof = seeking.earlier.proof.as_ref();
+    let verified =
+        verify(published.directory(), &presented, (client, now.wall), (&plan.peppers, proof));
+    let (principal, session) = match verified {
+        Ok(verified) => verified,
+        Err(Unproven::Slow(check)) => {
+            return Err(hash(asking, wanted, (check, presented), seeking.earlier));
+        }
+        Err(Unproven::Refused(refusal, claimed)) => {
+            if let Some(claimed) = claimed {
+                record.refused(claimed, refusal.reason);
+            }
             let behind = at_least.filter(|wanted| published.position() < *wanted);
             let Some(position) = behind.filter(|_| is_failure(refusal.reason)) else {
                 let denial = failed(asking, wanted, refusal.reason);
@@ -432,7 +449,8 @@ fn identify<'w, 'a>(
             return Err(Ending::Waits(Need::Position(position), route));
         }
     };
-    record.verified(&principal);
+    let by = ProvenBy::of(&presented);
+    record.verified(&principal, by);
     if !route.orgs.is_empty() && !route.orgs.contains(principal.org_id()) {
         return Err(denied(DenyReason::WrongOrg));
     }
@@ -455,10 +473,60 @@ fn identify<'w, 'a>(
         }
     };
     let permit = permit.map_err(denied)?;
+    if let (Some(claims), AccessPlan::Require { need, .. }) = (&session, &route.access)
+        && !need.as_str().parse().is_ok_and(|needed| claims.permits(&needed))
+    {
+        return Err(denied(DenyReason::MissingPermission));
+    }
     record.passed(Outcome::Allowed);
     let scope = route.scope.as_ref().map(|permission| (permission.clone(), resource));
-    Ok(Caller { permit, published, scope })
+    Ok(Caller { permit, published, scope, by })
 }
+
+/// Step 8: who presents the credential, and what a session token says besides.
+fn verify<'d>(
+    directory: &'d Directory,
+    presented: &Presented,
+    (client, now): (IpAddr, WallMs),
+    (peppers, proof): (&PepperRing, Option<&Proof>),
+) -> Result<(Principal<'d>, Option<Box<Claims>>), Unproven> {
+    match presented {
+        Presented::Native(native) => directory
+            .verify(native, client, now, peppers)
+            .map(|principal| (principal, None))
+            .map_err(|refusal| Unproven::Refused(refusal, Some(native.id()))),
+        Presented::Foreign(foreign) => directory
+            .verify_foreign(foreign, (client, now), peppers, proof)
+            .map(|principal| (principal, None)),
+        Presented::Session(token) => directory
+            .verify_session(token, client, now)
+            .map(|(principal, claims)| (principal, Some(Box::new(claims))))
+            .map_err(|TokenRefusal { refusal, key }| Unproven::Refused(refusal, key)),
+    }
+}
+
+/// A credential that only a slow hash can judge: it is hashed off the workers, once.
+fn hash<'w>(
+    asking: &Asking<'_, 'w>,
+    wanted: &Wanted<'w>,
+    (check, presented): (SlowCheck, Presented),
+    earlier: &mut Earlier,
+) -> Ending<'w> {
+    let overloaded = || Ending::Denied(Denial::on(wanted.route, DenyReason::Overloaded));
+    let Presented::Foreign(foreign) = &presented else { return overloaded() };
+    // Hashed already, and the key has changed meanwhile: its caller may try again.
+    if earlier.proof.is_some() {
+        return overloaded();
+    }
+    match asking.worker.shared.slow.submit(check, Arc::clone(foreign)) {
+        Err(Busy) => overloaded(),
+        Ok(answer) => {
+            earlier.presented = Some(presented);
+            Ending::Waits(Need::Hash(answer), wanted.route)
+        }
+    }
+}
+
 /// Step 7. A form can be looked at only when it has been read.
 fn take<'w>(
     asking: &Asking<'_, 'w>,
@@ -480,7 +548,7 @@ fn take<'w>(
         form: earlier.form.as_mut(),
         keep: route.forward_credential,
     };
-    credential::take(&route.sources, &asking.setup.plan.prefixes, &mut places)
+    credential::take(&route.sources, &asking.setup.plan.understood, &mut places)
         .map_err(|reason| Ending::Denied(failed(asking, wanted, reason)))
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use portcullis_core::feed::OnStale;
+pub use portcullis_core::key::Spellings;
 use portcullis_core::key::{PepperRing, Prefix};
 use portcullis_core::route::PathPolicy;
 use zeroize::Zeroize;
@@ -119,6 +120,10 @@ pub struct Keys {
     pub peppers: PepperRing,
     /// `keys.prefixes`: key prefixes that are accepted; empty = any.
     pub prefixes: Vec<Prefix>,
+    /// `keys.imported`, `keys.renderings`: which texts besides native keys are understood.
+    pub spellings: Spellings,
+    /// `keys.sessions`: whether session tokens are.
+    pub sessions: bool,
 }
 
 /// `[identity]`: what the upstream is told about the caller.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
-use portcullis_core::directory::Directory;
+use portcullis_core::directory::{Directory, Rehash};
 use portcullis_core::feed::Position;
 use portcullis_core::time::{Clock, MonoNs};
 use tokio::sync::{Notify, mpsc};
@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::plan::Plan;
 use crate::reload::Order;
 use crate::sink::Out;
+use crate::slow::SlowHashes;
 use crate::status::{FeedStatus, KindCount};
 use crate::usage::Counts;
 
@@ -62,6 +63,10 @@ pub(crate) struct Shared {
     pub(crate) sources: SourceCounts,
     /// Where workers hand their counts to; `None` where nobody is told.
     pub(crate) usage: Option<mpsc::Sender<Counts>>,
+    /// Slow hashes, on threads of their own.
+    pub(crate) slow: SlowHashes,
+    /// To the steward: fast digests that were found.
+    pub(crate) rehashes: mpsc::Sender<Rehash>,
 }
 
 /// A directory with what is derived from it once per swap.
@@ -117,6 +122,13 @@ impl Shared {
     pub(crate) fn drain_is_over(&self, now: MonoNs) -> bool {
         let until = self.drain_until.load(Ordering::Relaxed);
         until > 0 && now.0 >= until
+    }
+
+    /// Tells the steward of a fast digest. If it cannot take it, the next use finds it again.
+    pub(crate) fn rehashed(&self, found: Option<Rehash>) {
+        if let Some(found) = found {
+            let _ = self.rehashes.try_send(found);
+        }
     }
 
     /// Notes that a thread lives.

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use portcullis_core::directory::Ledger;
+use portcullis_core::directory::{Ledger, Rehash};
 use portcullis_core::entropy::Entropy;
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
@@ -41,6 +41,7 @@ pub(crate) struct Seed {
     /// What workers count comes here; `None` where nobody takes it.
     pub(crate) usage: Option<Desk>,
     pub(crate) reloads: mpsc::Receiver<Order>,
+    pub(crate) rehashes: mpsc::Receiver<Rehash>,
 }
 
 /// Runs until every worker has ended. Call it on the steward's own thread.
@@ -49,7 +50,7 @@ pub(crate) struct Seed {
 ///
 /// If there is no runtime to be had.
 pub(crate) fn run(seed: Seed) -> io::Result<()> {
-    let Seed { shared, entropy, ledger, subscription, usage, reloads } = seed;
+    let Seed { shared, entropy, ledger, subscription, usage, reloads, rehashes } = seed;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
@@ -66,7 +67,7 @@ pub(crate) fn run(seed: Seed) -> io::Result<()> {
         });
         let ledger = LedgerSlot::new(ledger);
         spawn_local(reload::serve(Arc::clone(&shared), ledger.clone(), reloads));
-        let subscriber = Subscriber::new(shared, entropy, ledger, &subscription);
+        let subscriber = Subscriber::new(shared, entropy, (ledger, rehashes), &subscription);
         tokio::select! {
             () = subscriber.run(subscription.origin) => {}
             () = stopped.cancelled() => {}

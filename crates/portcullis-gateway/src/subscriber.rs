@@ -11,10 +11,11 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use ed25519_dalek::VerifyingKey;
-use portcullis_core::directory::{Fit, Ledger, Outcome};
+use portcullis_core::directory::{Fit, Ledger, Outcome, Rehash, Which};
 use portcullis_core::entropy::Entropy;
-use portcullis_core::feed::{Change, Heartbeat, Line, Txn, parse_line};
-use tokio::sync::watch;
+use portcullis_core::feed::{Change, Heartbeat, Kind, Line, Txn, parse_line};
+use serde::Serialize;
+use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 
 use crate::feed_client::{CallFault, FeedClient, Lines};
@@ -80,6 +81,10 @@ pub(crate) struct Subscriber {
     ledger: LedgerSlot,
     cluster: Option<String>,
     verify_key: Option<VerifyingKey>,
+    /// Fast digests that workers found.
+    rehashes: mpsc::Receiver<Rehash>,
+    /// Those that the control plane's records do not have yet.
+    found: Vec<RehashRecord>,
     /// Views that a worker may still be reading.
     retired: Vec<Arc<Published>>,
     status: FeedStatus,
@@ -127,7 +132,7 @@ impl Subscriber {
     pub(crate) fn new(
         shared: Arc<Shared>,
         entropy: Arc<dyn Entropy>,
-        ledger: LedgerSlot,
+        (ledger, rehashes): (LedgerSlot, mpsc::Receiver<Rehash>),
         subscription: &Subscription,
     ) -> Self {
         let mode = match subscription.origin {
@@ -140,6 +145,8 @@ impl Subscriber {
             ledger,
             cluster: subscription.cluster.clone(),
             verify_key: subscription.verify_key,
+            rehashes,
+            found: Vec::new(),
             retired: Vec::new(),
             status: FeedStatus { mode, ..FeedStatus::default() },
             acks: watch::channel(Bytes::new()).0,
@@ -168,6 +175,7 @@ impl Subscriber {
     async fn follow(&mut self, client: FeedClient) {
         let mut needed = Some(Resync::Start);
         loop {
+            self.take_rehashes();
             let round = match needed {
                 Some(why) => match self.resync(&client, why).await {
                     Ok(()) => {
@@ -284,6 +292,8 @@ impl Subscriber {
                 self.cluster.get_or_insert(cluster.clone());
                 self.status.cluster = Some(cluster);
                 self.remember(outcome);
+                // What the snapshot brought back slow is found again at its next use.
+                self.found.clear();
                 self.publish();
                 true
             }
@@ -307,7 +317,14 @@ impl Subscriber {
         self.acknowledge();
         loop {
             let patience = (self.heartbeat_every * 3).max(Duration::from_secs(3));
-            let line = match tokio::time::timeout(patience, lines.next()).await {
+            let next = tokio::select! {
+                Some(found) = self.rehashes.recv() => {
+                    self.take_rehash(&found);
+                    continue;
+                }
+                next = tokio::time::timeout(patience, lines.next()) => next,
+            };
+            let line = match next {
                 Ok(Ok(Some(line))) => line,
                 Ok(Ok(None)) => return self.lost("the control plane closed the feed"),
                 Ok(Err(fault)) => return self.lost(&fault.to_string()),
@@ -376,6 +393,10 @@ impl Subscriber {
             count(change.kind().as_str(), result, 1);
         }
         self.remember(outcome);
+        self.found.retain(|found| {
+            let is_this = |change: &Change| change.kind() == Kind::Key && change.id() == found.id;
+            !txn.changes.iter().any(is_this)
+        });
         self.publish();
         let now = self.shared.clock.now();
         let metrics = &self.shared.metrics;
@@ -411,6 +432,22 @@ impl Subscriber {
         self.show();
         self.acknowledge();
         None
+    }
+
+    fn take_rehashes(&mut self) {
+        while let Ok(found) = self.rehashes.try_recv() {
+            self.take_rehash(&found);
+        }
+    }
+
+    /// Puts a fast digest in force, and tells the control plane until its record says so, too.
+    fn take_rehash(&mut self, found: &Rehash) {
+        if self.ledger.with(|ledger| ledger.rehash(found)) == Some(true) {
+            self.found.push(RehashRecord::of(found));
+            let excess = self.found.len().saturating_sub(REMEMBERED);
+            self.found.drain(..excess);
+            self.publish();
+        }
     }
 
     fn gap(&mut self, what: &str) -> Round {
@@ -449,6 +486,7 @@ impl Subscriber {
         let mut rounds = tokio::time::interval(FILE_ROUND);
         loop {
             rounds.tick().await;
+            self.take_rehashes();
             self.bury();
             let stamp = match tokio::fs::metadata(&path).await {
                 Ok(found) => found.modified().ok().map(|modified| (modified, found.len())),
@@ -596,7 +634,7 @@ impl Subscriber {
             "digest": digest.to_string(),
             "refused": self.status.refused,
             "held": self.status.held,
-            "rehash": [],
+            "rehash": self.found,
             "fence_ms": self.shared.plan.load().fence_ms(),
         });
         self.acks.send_replace(Bytes::from(ack.to_string()));
@@ -613,6 +651,31 @@ async fn acknowledge(mut client: FeedClient, mut states: watch::Receiver<Bytes>)
                 Ok(()) => break,
                 Err(_) => tokio::time::sleep(ACK_PAUSE).await,
             }
+        }
+    }
+}
+
+/// A fast digest as it is acknowledged.
+#[derive(Serialize)]
+struct RehashRecord {
+    id: String,
+    generation: u32,
+    secret: &'static str,
+    pepper: u32,
+    digest: String,
+}
+
+impl RehashRecord {
+    fn of(found: &Rehash) -> Self {
+        Self {
+            id: found.key.to_string(),
+            generation: found.generation,
+            secret: match found.which {
+                Which::Current => "current",
+                Which::Previous => "previous",
+            },
+            pepper: found.pepper,
+            digest: found.digest.to_hex(),
         }
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::http::header;
 use portcullis_core::access::Permission;
-use portcullis_core::key::ParsedKey;
 
 use super::call::Call;
 use super::fields;
@@ -13,7 +12,7 @@ use super::problem::{Code, Problem};
 use super::query::Query;
 use super::work::Work;
 use super::{App, Denial};
-use crate::caller::{self, Caller, Member};
+use crate::caller::{self, Caller, Credential, Member};
 use crate::store::audit::{INSTALLATION, Target};
 use crate::store::organizations::{self, OrganizationRow};
 use crate::store::{Unit, View};
@@ -113,7 +112,7 @@ impl Need {
 pub(crate) struct Identified {
     pub(crate) call: Call,
     pub(crate) caller: Caller,
-    pub(super) presented: ParsedKey,
+    pub(super) presented: Credential,
 }
 
 impl Identified {
@@ -212,7 +211,7 @@ pub(crate) struct Admitted {
     pub(crate) caller: Caller,
     pub(crate) need: Need,
     org: Option<OrganizationRow>,
-    presented: ParsedKey,
+    presented: Credential,
     /// Of a call with an `Idempotency-Key`.
     pub(super) once: Option<Arc<Once>>,
 }
@@ -247,7 +246,7 @@ impl Admitted {
         let now = app.now();
         let mut unit = Unit::begin(&app.store, Arc::clone(&app.ledger), now).await?;
         let _ = self.call.framed.settlement.set(unit.settlement());
-        let verdict = caller::verify(unit.conn(), &self.presented, &app.peppers, now).await?;
+        let verdict = caller::verify(unit.conn(), &self.presented, &app, now).await?;
         let caller = verdict.map_err(|refused| self.call.refused(refused))?;
         let org = match (&self.org, &caller) {
             (None, _) => None,

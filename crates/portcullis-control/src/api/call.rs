@@ -11,10 +11,7 @@ use axum::RequestExt as _;
 use axum::body::Body;
 use axum::extract::{FromRequest, Query as QueryPairs, RawPathParams, Request};
 use axum::http::{HeaderMap, Method, Uri, header};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use portcullis_core::feed::parse_strict;
-use portcullis_core::key::{self, ParsedKey};
 use portcullis_core::time::WallMs;
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
@@ -25,8 +22,9 @@ use super::body::{MAX_BODY, read_whole, too_large};
 use super::fields::Fields;
 use super::problem::{Code, Problem};
 use super::query::Query;
-use super::{App, Denial, Framed};
-use crate::caller::{self, Caller, Refused};
+use super::{App, Denial, Framed, credential};
+use crate::caller::{self, Caller, Credential, Refused};
+use crate::domain::imports;
 use crate::store::audit::{CREDENTIAL_DENIED, Target};
 
 /// A request that nothing is known about yet.
@@ -172,9 +170,12 @@ impl Call {
 
     /// Finds out who calls.
     pub(crate) async fn identify(self) -> Result<Identified, Problem> {
-        let presented = self.credential()?;
+        let presented = credential::of_call(&self.headers, &self.method, &self.app.prefix)?;
+        if let Credential::Foreign(foreign) = &presented {
+            imports::settle(&self.app, foreign, &self.framed.origin).await?;
+        }
         let mut view = self.app.store.view().await?;
-        let verdict = caller::verify(view.conn(), &presented, &self.app.peppers, self.now).await?;
+        let verdict = caller::verify(view.conn(), &presented, &self.app, self.now).await?;
         match verdict {
             Ok(caller) => {
                 if let Caller::Member(member) = &caller {
@@ -203,33 +204,5 @@ impl Call {
             });
         }
         Problem::new(Code::InvalidToken, "The credential is not valid.")
-    }
-
-    /// The one credential: `Bearer <key>` or `Basic <id>:<secret>`.
-    fn credential(&self) -> Result<ParsedKey, Problem> {
-        let invalid = || Problem::new(Code::InvalidToken, "The credential is not valid.");
-        let mut lines = self.headers.get_all(header::AUTHORIZATION).iter();
-        let Some(line) = lines.next() else {
-            let detail = "Send a key: Authorization: Bearer <key>.";
-            return Err(Problem::new(Code::Unauthenticated, detail));
-        };
-        if lines.next().is_some() {
-            let detail = "There is more than one credential.";
-            return Err(Problem::new(Code::InvalidRequest, detail));
-        }
-        let line = line.to_str().map_err(|_| invalid())?;
-        let (scheme, rest) = line.split_once(' ').ok_or_else(invalid)?;
-        let rest = rest.trim_matches(' ');
-        if scheme.eq_ignore_ascii_case("bearer") {
-            return key::parse(rest.as_bytes()).map_err(|_| invalid());
-        }
-        if scheme.eq_ignore_ascii_case("basic") {
-            let decoded = Zeroizing::new(STANDARD.decode(rest).map_err(|_| invalid())?);
-            let pair = std::str::from_utf8(&decoded).map_err(|_| invalid())?;
-            let (id, tail) = pair.split_once(':').ok_or_else(invalid)?;
-            let whole = Zeroizing::new(format!("{}_{id}_{tail}", self.app.prefix));
-            return key::parse(whole.as_bytes()).map_err(|_| invalid());
-        }
-        Err(invalid())
     }
 }

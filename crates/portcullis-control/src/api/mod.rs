@@ -7,10 +7,12 @@ pub(crate) mod admission;
 pub(crate) mod batch;
 pub(crate) mod body;
 pub(crate) mod call;
+mod credential;
 mod dispatch;
 pub(crate) mod fields;
 pub(crate) mod idempotency;
 pub(crate) mod list;
+mod oauth;
 mod openapi;
 pub(crate) mod operation;
 pub(crate) mod problem;
@@ -41,7 +43,9 @@ use tokio::sync::{Mutex, watch};
 use crate::cursor::CursorKey;
 use crate::publisher::Publisher;
 use crate::sealer::Sealer;
+use crate::sessions::Sessions;
 use crate::settings::Settings;
+use crate::slow::SlowHashes;
 use crate::store::audit::{Actor, Event, Origin, Outcome, Target};
 use crate::store::unit::{self, Ledger};
 use crate::store::writer::Settlement;
@@ -75,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) cursors: CursorKey,
     pub(crate) sealer: Sealer,
     pub(crate) running: Running,
+    pub(crate) slow: SlowHashes,
+    pub(crate) sessions: Sessions,
     refusals: Refusals,
 }
 
@@ -85,8 +91,17 @@ impl App {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<App, OpenError> {
-        let Settings { listen: _, database, peppers, prefix, signer, sealer, change_log_length } =
-            settings;
+        let Settings {
+            listen: _,
+            database,
+            peppers,
+            prefix,
+            signer,
+            sealer,
+            session_signers,
+            public_url,
+            change_log_length,
+        } = settings;
         let store = Arc::new(Store::open(&database).await?);
         let failed = |error: StoreError| OpenError::unusable(&database, &error);
         let (cluster, cursor_key) =
@@ -124,6 +139,8 @@ impl App {
             cursors: CursorKey::new(cursor_key),
             sealer,
             running: Running::default(),
+            slow: SlowHashes::new(),
+            sessions: Sessions::new(session_signers, public_url),
             refusals: Refusals::default(),
         })))
     }
@@ -162,6 +179,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/openapi.json", get(openapi_document))
         .route("/readyz", get(readyz))
         .merge(dispatch::routes(v1::OPERATIONS))
+        .merge(oauth::routes())
         .merge(crate::publisher::routes())
         .fallback(|| async { Problem::not_found() })
         .layer(middleware::from_fn_with_state(app.clone(), frame))

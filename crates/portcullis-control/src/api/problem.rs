@@ -52,6 +52,7 @@ codes! {
     KeyExpired = "key_expired", 409, "The key has expired";
     KeyInactive = "key_inactive", 409, "The key is inactive";
     KeyLimitReached = "key_limit_reached", 409, "No further key is allowed";
+    KeyTaken = "key_taken", 409, "Another key has this id or secret";
     LastOwner = "last_owner", 409, "The last owner cannot be removed";
     MalformedRequest = "malformed_request", 400, "The request cannot be read";
     MethodNotAllowed = "method_not_allowed", 405, "The method is not allowed here";

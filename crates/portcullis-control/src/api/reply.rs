@@ -5,7 +5,6 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use portcullis_core::feed::Position;
-use portcullis_core::key::PlainKey;
 use serde_json::{Map, Value, json};
 
 use super::admission::{Admitted, Wait, names_version};
@@ -13,6 +12,7 @@ use super::call::Call;
 use super::problem::Problem;
 use super::work::Conclusion;
 use crate::domain::Effect;
+use crate::domain::secrets::Shown;
 use crate::store::Committed;
 
 /// The answer of every operation.
@@ -70,8 +70,13 @@ impl Mutation {
     }
 
     /// The one time that a secret is shown.
-    pub(crate) fn with_secret(self, plain: &PlainKey) -> Mutation {
-        self.with("value", json!(plain.expose())).with("secret", json!(plain.tail()))
+    pub(crate) fn with_secret(self, shown: &Shown) -> Mutation {
+        self.with("value", json!(*shown.value)).with("secret", json!(*shown.tail))
+    }
+
+    /// Something that the caller should look at.
+    pub(crate) fn warn(self, code: &str, detail: &str) -> Mutation {
+        self.with("warnings", json!([{"code": code, "detail": detail}]))
     }
 
     /// Makes the change durable, and with it the answer if the call is idempotent; then waits for

@@ -158,6 +158,9 @@ pub(crate) fn key(row: &KeyRow, context: KeyContext<'_>) -> Result<Value, Proble
             "retire_after_quiet_hours": row.retire_quiet_ms.map(|ms| ms / HOUR_MS),
         })
     });
+    // Of a secret that was made elsewhere there is nothing to hint at.
+    let hint = (!row.last4.is_empty())
+        .then(|| json!({"prefix": format!("{}_{}", row.prefix, row.id), "last4": row.last4}));
     let restriction: Option<Value> =
         row.restriction.as_deref().and_then(|text| serde_json::from_str(text).ok());
     Ok(json!({
@@ -175,7 +178,9 @@ pub(crate) fn key(row: &KeyRow, context: KeyContext<'_>) -> Result<Value, Proble
             "last_used_at": stamp(row.current_used_ms),
         },
         "previous": previous,
-        "hint": {"prefix": format!("{}_{}", row.prefix, row.id), "last4": row.last4},
+        "hint": hint,
+        "style": row.style,
+        "alg": row.current_alg,
         "restriction": restriction,
         "created_by": Author::of_column(&row.created_by),
         "created_at": Stamp::of_column(row.created_ms),

@@ -3,13 +3,13 @@
 
 use portcullis_core::access::{Permission, Rights, allows};
 use portcullis_core::account::{AccountState, Expiry, KeyState};
-use portcullis_core::key::{ParsedKey, PepperRing};
+use portcullis_core::key::PepperRing;
 use portcullis_core::time::WallMs;
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 
 use super::Problem;
-use crate::caller::{self, SecretMatch};
+use crate::caller::{self, Credential, SecretMatch};
 use crate::instant::{Stamp, wall};
 use crate::resolve::{Access, Contribution, Excluded, Grounds, Holder, Restriction};
 use crate::store::keys::KeyRow;
@@ -104,7 +104,7 @@ pub(crate) struct Suspect<'a> {
     pub(crate) org: &'a OrganizationRow,
     pub(crate) key: &'a KeyRow,
     /// Absent if only the id was given.
-    pub(crate) presented: Option<&'a ParsedKey>,
+    pub(crate) presented: Option<&'a Credential>,
 }
 
 /// The checks a key passes, or where it fails.

@@ -61,6 +61,21 @@ pub(crate) async fn create(
     let expiry = settle_expiry(&org.policy, wanted.expiry, work.now)
         .map_err(|(code, detail)| Problem::field(&format!("{field}expires_at"), code, detail))?;
     check_restriction(work, wanted.restriction.as_ref(), field).await?;
+    admit(work, owner, &wanted.name).await?;
+    let author = work.caller.author();
+    let owner = Owner { kind: owner.kind, id: &owner.id, org_id: &org.id, author: &author };
+    let (row, plain) = mint_row(&work.app, work.now, &owner, &wanted, expiry)?;
+    keys::insert(work.unit.conn(), &row).await?;
+    records::publish_key(&mut work.unit, &row).await?;
+    Ok((row, plain))
+}
+
+/// Whether the owner may have one more key of this name, and the caller give it one.
+pub(super) async fn admit(
+    work: &mut Work,
+    owner: &KeyOwner,
+    name: &KeyName,
+) -> Result<(), Problem> {
     refuse_escalation(work, owner.kind, &owner.id).await?;
     match owner.state {
         AccountState::Active => {}
@@ -73,20 +88,16 @@ pub(crate) async fn create(
             return Err(Problem::new(Code::StateTerminal, "The service account is revoked."));
         }
     }
-    refuse_taken_name(work, &owner.id, &wanted.name, None).await?;
-    if let Some(most) = owner.limit(&org.policy) {
+    refuse_taken_name(work, &owner.id, name, None).await?;
+    let policy = &work.org()?.policy;
+    if let Some(most) = owner.limit(policy) {
         let count = keys::count_of_owner(work.unit.conn(), &owner.id).await?;
         if count >= i64::from(most) {
             let detail = format!("A service account has at most {most} keys here.");
             return Err(Problem::new(Code::KeyLimitReached, detail));
         }
     }
-    let author = work.caller.author();
-    let owner = Owner { kind: owner.kind, id: &owner.id, org_id: &org.id, author: &author };
-    let (row, plain) = mint_row(&work.app, work.now, &owner, &wanted, expiry)?;
-    keys::insert(work.unit.conn(), &row).await?;
-    records::publish_key(&mut work.unit, &row).await?;
-    Ok((row, plain))
+    Ok(())
 }
 
 /// What a rotation does with the expiry, as asked for.

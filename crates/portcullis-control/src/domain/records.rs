@@ -10,6 +10,7 @@ use portcullis_core::feed::{
 use serde::Serialize;
 use serde_json::Value;
 
+use super::secrets::KEYED;
 use crate::policy::OrgPolicy;
 use crate::resolve::{Grounds, Holder, Part, Paths, Restriction, point_records, texts};
 use crate::store::accounts::AccountRow;
@@ -254,7 +255,7 @@ pub(crate) async fn publish_key(unit: &mut Unit, row: &KeyRow) -> Result<(), Sto
     };
     let previous = match (&row.previous_digest, row.previous_pepper, row.retained_until_ms) {
         (Some(digest), Some(pepper), Some(until)) => Some(PreviousRecord {
-            alg: Alg::B3,
+            alg: alg(row.previous_alg.as_deref().unwrap_or(KEYED))?,
             pepper: pepper_version(pepper)?,
             digest: digest.clone(),
             retained_until_ms: until.unsigned_abs(),
@@ -267,7 +268,7 @@ pub(crate) async fn publish_key(unit: &mut Unit, row: &KeyRow) -> Result<(), Sto
         generation: u32::try_from(row.generation)
             .map_err(|_| StoreError::Broken("generation of a key"))?,
         current: DigestRecord {
-            alg: Alg::B3,
+            alg: alg(&row.current_alg)?,
             pepper: pepper_version(row.current_pepper)?,
             digest: row.current_digest.clone(),
         },
@@ -277,6 +278,7 @@ pub(crate) async fn publish_key(unit: &mut Unit, row: &KeyRow) -> Result<(), Sto
         restrict,
         sources: None,
         cnf: None,
+        uid: row.foreign_uid().map(str::to_owned),
     };
     unit.put(Kind::Key, &row.id, value(&record)).await
 }
@@ -315,6 +317,15 @@ async fn restrict_record(
         }
     };
     Ok(RestrictRecord { permissions, resources, methods })
+}
+
+fn alg(column: &str) -> Result<Alg, StoreError> {
+    match column {
+        "b3" => Ok(Alg::B3),
+        "bcrypt" => Ok(Alg::Bcrypt),
+        "sha256" => Ok(Alg::Sha256),
+        _ => Err(StoreError::Broken("digest of a key")),
+    }
 }
 
 fn pepper_version(column: i64) -> Result<u32, StoreError> {

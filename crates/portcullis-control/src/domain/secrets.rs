@@ -2,16 +2,40 @@
 //! plane that makes a plaintext, and it stores none.
 
 use portcullis_core::account::{Expiry, KeyName, KeySecrets, KeyState, Previous};
-use portcullis_core::key::{self, PlainKey};
+use portcullis_core::key::{self, PlainKey, Uid, render_zenpro};
 use portcullis_core::time::WallMs;
+use zeroize::Zeroizing;
 
-use super::{Author, Problem, new_id};
+use super::{Author, Problem};
 use crate::api::App;
 use crate::api::problem::FieldCode;
 use crate::instant::{column, wall};
-use crate::policy::OrgPolicy;
+use crate::policy::{KeyRender, OrgPolicy};
 use crate::resolve::Restriction;
 use crate::store::keys::{KeyRow, Secret};
+
+/// The style of keys that are minted here.
+pub(crate) const NATIVE: &str = "native";
+/// How their digests are made.
+pub(crate) const KEYED: &str = "b3";
+
+/// A secret as its bearer gets it, in the one answer that shows it.
+pub(crate) struct Shown {
+    pub(crate) value: Zeroizing<String>,
+    pub(crate) tail: Zeroizing<String>,
+}
+
+impl Shown {
+    /// In the spelling that the organization wants; its keys are accepted in either.
+    pub(crate) fn of(policy: &OrgPolicy, row: &KeyRow, plain: &PlainKey) -> Shown {
+        let uid = row.uid.parse().unwrap_or_else(|_| Uid::of_key(plain.id()));
+        let value = match policy.key_render {
+            KeyRender::Native => Zeroizing::new(plain.expose().to_owned()),
+            KeyRender::Zenpro => render_zenpro(plain, uid),
+        };
+        Shown { value, tail: Zeroizing::new(plain.tail().to_owned()) }
+    }
+}
 
 /// A key that is wanted.
 #[derive(Clone, Debug)]
@@ -57,7 +81,7 @@ pub(crate) fn mint_row(
     });
     let row = KeyRow {
         id: plain.id().to_string(),
-        uid: new_id(now, app.entropy.as_ref())?,
+        uid: Uid::of_key(plain.id()).to_string(),
         org_id: owner.org_id.to_owned(),
         owner_kind: owner.kind.to_owned(),
         owner_id: owner.id.to_owned(),
@@ -68,9 +92,12 @@ pub(crate) fn mint_row(
         generation: 1,
         prefix: app.prefix.to_string(),
         last4: plain.last4().to_owned(),
+        style: NATIVE.to_owned(),
+        current_alg: secret.alg,
         current_pepper: secret.pepper,
         current_digest: secret.digest,
         current_created_ms: secret.created_ms,
+        previous_alg: None,
         previous_pepper: None,
         previous_digest: None,
         previous_created_ms: None,
@@ -97,6 +124,7 @@ pub(crate) fn mint_row(
 pub(crate) fn digest_of(app: &App, plain: &PlainKey, now: WallMs) -> Secret {
     let pepper = app.peppers.current();
     Secret {
+        alg: KEYED.to_owned(),
         pepper: i64::from(pepper.version()),
         digest: plain.parsed().digest(pepper).to_hex(),
         created_ms: column(now),
@@ -136,6 +164,7 @@ pub(crate) fn settle_expiry(
 /// The secrets of a row, for the arithmetic of core.
 pub(super) fn secrets_of(row: &KeyRow) -> KeySecrets<Secret> {
     let current = Secret {
+        alg: row.current_alg.clone(),
         pepper: row.current_pepper,
         digest: row.current_digest.clone(),
         created_ms: row.current_created_ms,
@@ -143,6 +172,7 @@ pub(super) fn secrets_of(row: &KeyRow) -> KeySecrets<Secret> {
     let previous = match (row.previous_pepper, &row.previous_digest, row.retained_until_ms) {
         (Some(pepper), Some(digest), Some(until)) => Some(Previous {
             secret: Secret {
+                alg: row.previous_alg.clone().unwrap_or_else(|| KEYED.to_owned()),
                 pepper,
                 digest: digest.clone(),
                 created_ms: row.previous_created_ms.unwrap_or(row.created_ms),
@@ -158,6 +188,7 @@ pub(super) fn secrets_of(row: &KeyRow) -> KeySecrets<Secret> {
 /// Puts secrets back into their row.
 pub(super) fn keep_secrets(row: &mut KeyRow, secrets: &KeySecrets<Secret>) {
     row.generation = i64::from(secrets.generation());
+    row.current_alg = secrets.current().alg.clone();
     row.current_pepper = secrets.current().pepper;
     row.current_digest = secrets.current().digest.clone();
     row.current_created_ms = secrets.current().created_ms;
@@ -167,6 +198,7 @@ pub(super) fn keep_secrets(row: &mut KeyRow, secrets: &KeySecrets<Secret>) {
     row.forget_previous();
     if let Some(previous) = secrets.previous() {
         (row.previous_used_ms, row.retire_quiet_ms) = (used_ms, quiet_ms);
+        row.previous_alg = Some(previous.secret.alg.clone());
         row.previous_pepper = Some(previous.secret.pepper);
         row.previous_digest = Some(previous.secret.digest.clone());
         row.previous_created_ms = Some(previous.secret.created_ms);

@@ -34,6 +34,20 @@ pub(crate) struct Restriction {
     pub(crate) methods: Option<Vec<String>>,
 }
 
+impl Restriction {
+    /// The same, narrowed by the scope of a session token besides.
+    pub(crate) fn and_scope(mut self, scope: Option<&[Pattern]>) -> Restriction {
+        if let Some(scope) = scope {
+            let left = match &self.permissions {
+                Some(texts) => narrowed(&patterns(texts), scope),
+                None => scope.to_vec(),
+            };
+            self.permissions = Some(left.iter().map(Pattern::to_string).collect());
+        }
+        self
+    }
+}
+
 /// Roles on a resource and on everything below it that no deeper point covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Point {

@@ -103,9 +103,11 @@ pub(crate) async fn insert_key(
 pub(crate) async fn list_peppers(conn: &mut SqliteConnection) -> Result<Vec<i64>, StoreError> {
     let versions = sqlx::query_scalar(
         "SELECT pepper FROM installation_keys
-         UNION SELECT current_pepper FROM api_keys WHERE state IN ('active', 'inactive')
+         UNION SELECT current_pepper FROM api_keys
+             WHERE current_alg = 'b3' AND state IN ('active', 'inactive')
          UNION SELECT previous_pepper FROM api_keys
-             WHERE previous_pepper IS NOT NULL AND state IN ('active', 'inactive')",
+             WHERE COALESCE(previous_alg, 'b3') = 'b3' AND previous_pepper IS NOT NULL
+                 AND state IN ('active', 'inactive')",
     )
     .fetch_all(conn)
     .await?;

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 
 use portcullis_core::account::KeyState;
+use portcullis_core::directory::Which;
+use portcullis_core::key::Uid;
 use portcullis_core::time::WallMs;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
@@ -13,9 +15,11 @@ use crate::instant::column;
 /// What is stored of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Secret {
-    /// Version of the pepper.
+    /// How the digest was made, as feed records name it.
+    pub(crate) alg: String,
+    /// Version of the pepper; 0 where there is none.
     pub(crate) pepper: i64,
-    /// 64 hexadecimal digits.
+    /// 64 hexadecimal digits; for bcrypt its own form.
     pub(crate) digest: String,
     pub(crate) created_ms: i64,
 }
@@ -34,10 +38,15 @@ pub(crate) struct KeyRow {
     pub(crate) expires_ms: Option<i64>,
     pub(crate) generation: i64,
     pub(crate) prefix: String,
+    /// Empty where nobody knows the secret: it was imported.
     pub(crate) last4: String,
+    /// Whose spelling it came with.
+    pub(crate) style: String,
+    pub(crate) current_alg: String,
     pub(crate) current_pepper: i64,
     pub(crate) current_digest: String,
     pub(crate) current_created_ms: i64,
+    pub(crate) previous_alg: Option<String>,
     pub(crate) previous_pepper: Option<i64>,
     pub(crate) previous_digest: Option<String>,
     pub(crate) previous_created_ms: Option<i64>,
@@ -78,8 +87,15 @@ impl KeyRow {
         now_ms < until_ms && since_ms.saturating_add(quiet_ms) <= now_ms
     }
 
+    /// Its uid, if that does not follow from its id.
+    pub(crate) fn foreign_uid(&self) -> Option<&str> {
+        let uid: Option<Uid> = self.uid.parse().ok();
+        uid.is_none_or(|uid| uid.key_id().is_none()).then_some(self.uid.as_str())
+    }
+
     /// Drops the replaced secret.
     pub(crate) fn forget_previous(&mut self) {
+        self.previous_alg = None;
         self.previous_pepper = None;
         self.previous_digest = None;
         self.previous_created_ms = None;
@@ -99,6 +115,99 @@ pub(crate) async fn find_by_id(
         .fetch_optional(conn)
         .await?;
     Ok(row)
+}
+
+/// The key with the uid, whatever its organization and state: for verification only.
+pub(crate) async fn find_by_uid(
+    conn: &mut SqliteConnection,
+    uid: &str,
+) -> Result<Option<KeyRow>, StoreError> {
+    let row = sqlx::query_as("SELECT * FROM api_keys WHERE uid = $1")
+        .bind(uid)
+        .fetch_optional(conn)
+        .await?;
+    Ok(row)
+}
+
+/// The key that was imported with this SHA-256 of its text: for verification only.
+pub(crate) async fn find_by_text(
+    conn: &mut SqliteConnection,
+    digest: &str,
+) -> Result<Option<KeyRow>, StoreError> {
+    let row = sqlx::query_as(
+        "SELECT api_keys.* FROM api_keys JOIN imported_texts ON imported_texts.key_id = api_keys.id
+         WHERE imported_texts.digest = $1",
+    )
+    .bind(digest)
+    .fetch_optional(conn)
+    .await?;
+    Ok(row)
+}
+
+/// Remembers for ever that this text was imported as this key.
+pub(crate) async fn insert_text(
+    conn: &mut SqliteConnection,
+    digest: &str,
+    key_id: &str,
+) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO imported_texts (digest, key_id) VALUES ($1, $2)")
+        .bind(digest)
+        .bind(key_id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The key was exchanged for a session token: it and its account logged in and were used.
+pub(crate) async fn record_login(
+    conn: &mut SqliteConnection,
+    row: &KeyRow,
+    now: WallMs,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE api_keys SET last_login_ms = $2, last_used_ms = $2 WHERE id = $1")
+        .bind(&row.id)
+        .bind(column(now))
+        .execute(&mut *conn)
+        .await?;
+    if row.owner_kind == "service_account" {
+        sqlx::query(
+            "UPDATE service_accounts SET last_login_ms = $2, last_used_ms = $2 WHERE id = $1",
+        )
+        .bind(&row.owner_id)
+        .bind(column(now))
+        .execute(conn)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Puts the fast digest of a secret in place of the slow one. The key itself has not changed, so
+/// neither does its version. False if the key has another secret by now.
+pub(crate) async fn replace_slow(
+    conn: &mut SqliteConnection,
+    row: &KeyRow,
+    which: Which,
+    fast: &Secret,
+) -> Result<bool, StoreError> {
+    let text = match which {
+        Which::Current => {
+            "UPDATE api_keys SET current_alg = $3, current_pepper = $4, current_digest = $5
+             WHERE id = $1 AND generation = $2 AND current_alg = 'bcrypt'"
+        }
+        Which::Previous => {
+            "UPDATE api_keys SET previous_alg = $3, previous_pepper = $4, previous_digest = $5
+             WHERE id = $1 AND generation = $2 AND previous_alg = 'bcrypt'"
+        }
+    };
+    let done = sqlx::query(text)
+        .bind(&row.id)
+        .bind(row.generation)
+        .bind(&fast.alg)
+        .bind(fast.pepper)
+        .bind(&fast.digest)
+        .execute(conn)
+        .await?;
+    Ok(done.rows_affected() == 1)
 }
 
 /// The key of this owner, deleted or not.
@@ -299,9 +408,10 @@ pub(crate) async fn insert(conn: &mut SqliteConnection, row: &KeyRow) -> Result<
         "INSERT INTO api_keys (id, uid, org_id, owner_kind, owner_id, name, description,
              state, expires_ms, generation, prefix, last4, current_pepper, current_digest,
              current_created_ms, restriction, created_by, created_ms, updated_ms, use_count,
-             version)
+             version, style, current_alg, previous_alg, previous_pepper, previous_digest,
+             previous_created_ms, retained_until_ms)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-             $19, $20, $21)",
+             $19, $20, $21, $22, $23, $24, $25, $26, $27, $28)",
     )
     .bind(&row.id)
     .bind(&row.uid)
@@ -324,6 +434,13 @@ pub(crate) async fn insert(conn: &mut SqliteConnection, row: &KeyRow) -> Result<
     .bind(row.updated_ms)
     .bind(row.use_count)
     .bind(row.version)
+    .bind(&row.style)
+    .bind(&row.current_alg)
+    .bind(&row.previous_alg)
+    .bind(row.previous_pepper)
+    .bind(&row.previous_digest)
+    .bind(row.previous_created_ms)
+    .bind(row.retained_until_ms)
     .execute(conn)
     .await?;
     Ok(())
@@ -344,7 +461,8 @@ pub(crate) async fn update(
              current_digest = $11, current_created_ms = $12, previous_pepper = $13,
              previous_digest = $14, previous_created_ms = $15, retained_until_ms = $16,
              restriction = $17, last_rotated_ms = $18, updated_ms = $19, version = $20,
-             current_used_ms = $21, previous_used_ms = $22, retire_quiet_ms = $23
+             current_used_ms = $21, previous_used_ms = $22, retire_quiet_ms = $23,
+             current_alg = $24, previous_alg = $25
          WHERE id = $1 AND version = $2",
     )
     .bind(&row.id)
@@ -370,6 +488,8 @@ pub(crate) async fn update(
     .bind(row.current_used_ms)
     .bind(row.previous_used_ms)
     .bind(row.retire_quiet_ms)
+    .bind(&row.current_alg)
+    .bind(&row.previous_alg)
     .execute(conn)
     .await?;
     super::exactly_one(&done)

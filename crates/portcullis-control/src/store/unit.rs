@@ -258,3 +258,14 @@ pub(crate) async fn record_gateway(
     super::gateways::save(turn.conn(), seen).await?;
     turn.keep(None).await
 }
+
+/// Saves that a key was exchanged for a session token: an observation, not a change.
+pub(crate) async fn record_login(
+    store: &Store,
+    key: &super::keys::KeyRow,
+    now: WallMs,
+) -> Result<(), StoreError> {
+    let mut turn = store.writer.turn().await?;
+    super::keys::record_login(turn.conn(), key, now).await?;
+    turn.keep(None).await
+}

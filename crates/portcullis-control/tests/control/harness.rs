@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use portcullis_control::{FeedSigner, Sealer, Settings, Started};
+use portcullis_control::{FeedSigner, Sealer, SessionSigner, Settings, Started};
 use portcullis_core::entropy::{Entropy, EntropyFailure};
 use portcullis_core::key::{Pepper, PepperRing, Prefix};
 use portcullis_core::time::{Clock, MonoNs, Now, WallMs};
@@ -18,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 /// 2026-11-22T00:00:00Z.
 pub(crate) const START_MS: u64 = 1_795_305_600_000;
+
+/// What the control plane calls itself in session tokens.
+pub(crate) const ISSUER: &str = "https://control.example.com";
 
 /// Stands still until it is advanced.
 pub(crate) struct TestClock(AtomicU64);
@@ -122,6 +125,8 @@ impl Plant {
             prefix: Prefix::default(),
             sealer: Sealer::new(&[5; 32]),
             signer: FeedSigner::from_seed(&[9; 32]),
+            session_signers: vec![SessionSigner::from_seed(&[8; 32])],
+            public_url: Some(ISSUER.to_owned()),
             change_log_length,
         }
     }

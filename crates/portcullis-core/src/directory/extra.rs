@@ -1,16 +1,23 @@
-//! What few keys have: a retained secret, a first instant, restrictions, sources. Kept apart so
-//! that the many without any of it stay one cache line each.
+//! What few keys have: a retained secret, a foreign one, a first instant, restrictions, sources.
+//! Kept apart so that the many without any of it stay one cache line each.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use crate::feed::{KeyRecord, RecordFault};
-use crate::key::Digest;
+use crate::feed::{Alg, KeyRecord, RecordFault};
+use crate::key::{Digest, Uid, check_bcrypt};
 use crate::time::WallMs;
 
 use super::grants::{Patterns, Symbols};
+use super::keys::MAX_PEPPER;
 
 /// The rarer members of a key record, ready to be checked.
+#[derive(Clone)]
 pub(super) struct KeyExtra {
+    /// How the current digest was made.
+    pub(super) hashing: Hashing,
+    /// What its rendering calls it, if that does not follow from its id.
+    pub(super) uid: Option<Uid>,
     pub(super) previous: Option<Previous>,
     pub(super) not_before: Option<WallMs>,
     pub(super) restrict: Option<Restrict>,
@@ -19,14 +26,63 @@ pub(super) struct KeyExtra {
     pub(super) bound: bool,
 }
 
+/// How a digest was made.
+#[derive(Clone)]
+pub(super) enum Hashing {
+    /// With a pepper: what natively presented keys are compared with.
+    B3,
+    /// By a slow hash; the digest beside it is the dummy, which no secret has.
+    Bcrypt(Arc<str>),
+    /// Without a pepper: the version beside it is 0, which no pepper has.
+    Sha256,
+}
+
+/// A digest as a record brings it, judged by how it was made.
+pub(super) struct Hashed {
+    pub(super) digest: Digest,
+    pub(super) hashing: Hashing,
+    pub(super) pepper: u32,
+}
+
+impl Hashed {
+    /// Reads `alg`, `pepper` and `digest` of the member called `member`.
+    pub(super) fn read(
+        member: &str,
+        (alg, pepper, text): (Alg, u32, &str),
+    ) -> Result<Self, RecordFault> {
+        let fault = |name: &str, allowed: &dyn std::fmt::Display| {
+            RecordFault::at(&format!("{member}.{name}"), allowed)
+        };
+        let expected = match alg {
+            Alg::B3 => (1..=MAX_PEPPER).contains(&pepper),
+            Alg::Bcrypt | Alg::Sha256 => pepper == 0,
+        };
+        if !expected {
+            let allowed = format!("1 to {MAX_PEPPER} for b3, absent for others");
+            return Err(fault("pepper", &allowed));
+        }
+        if alg == Alg::Bcrypt {
+            check_bcrypt(text).map_err(|error| fault("digest", &error))?;
+            let hashing = Hashing::Bcrypt(text.into());
+            return Ok(Self { digest: Digest::DUMMY, hashing, pepper });
+        }
+        let digest = Digest::from_hex(text).map_err(|error| fault("digest", &error))?;
+        let hashing = if alg == Alg::B3 { Hashing::B3 } else { Hashing::Sha256 };
+        Ok(Self { digest, hashing, pepper })
+    }
+}
+
 /// The secret that a rotation replaced.
+#[derive(Clone)]
 pub(super) struct Previous {
     pub(super) digest: Digest,
+    pub(super) hashing: Hashing,
     pub(super) pepper: u32,
     pub(super) retained_until: WallMs,
 }
 
 /// What a key is narrowed to.
+#[derive(Clone)]
 pub(super) struct Restrict {
     pub(super) permissions: Option<Patterns>,
     /// `org` or `kind/ref`, looked up when asked: few keys have them, and a key may come before
@@ -39,17 +95,34 @@ impl KeyExtra {
     /// The extra of a record; `None` if it has nothing rare.
     pub(super) fn read(
         record: &KeyRecord,
+        hashing: Hashing,
         symbols: &mut Symbols,
     ) -> Result<Option<Self>, RecordFault> {
         let previous = match &record.previous {
             None => None,
-            Some(previous) => Some(Previous {
-                digest: Digest::from_hex(&previous.digest)
-                    .map_err(|error| RecordFault::at("previous.digest", error))?,
-                pepper: previous.pepper,
-                retained_until: WallMs(previous.retained_until_ms),
-            }),
+            Some(previous) => {
+                let parts = (previous.alg, previous.pepper, previous.digest.as_str());
+                let Hashed { digest, hashing, pepper } = Hashed::read("previous", parts)?;
+                let retained_until = WallMs(previous.retained_until_ms);
+                Some(Previous { digest, hashing, pepper, retained_until })
+            }
         };
+        let uid = match &record.uid {
+            None => None,
+            Some(text) => {
+                let uid: Uid = text.parse().map_err(|error| RecordFault::at("uid", error))?;
+                if uid.key_id().is_some() {
+                    let allowed = "absent where it follows from the key's id";
+                    return Err(RecordFault::at("uid", allowed));
+                }
+                Some(uid)
+            }
+        };
+        let slow = |hashing: &Hashing| matches!(hashing, Hashing::Bcrypt(_));
+        let any_slow = slow(&hashing) || previous.as_ref().is_some_and(|it| slow(&it.hashing));
+        if uid.is_none() && any_slow {
+            return Err(RecordFault::at("uid", "a UUID: bcrypt finds nothing by itself"));
+        }
         let restrict = match &record.restrict {
             None => None,
             Some(restrict) => Some(Restrict {
@@ -77,8 +150,11 @@ impl KeyExtra {
             && restrict.is_none()
             && sources.is_none()
             && not_before.is_none()
+            && uid.is_none()
+            && matches!(hashing, Hashing::B3)
             && !bound;
-        Ok((!plain).then_some(Self { previous, not_before, restrict, sources, bound }))
+        let extra = Self { hashing, uid, previous, not_before, restrict, sources, bound };
+        Ok((!plain).then_some(extra))
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::feed::{Change, Kind, Position, RecordFault, RecordSum, StateDigest, Txn};
 use crate::key::{Digest, KeyId};
 
+use super::foreign::{ForeignIndex, Rehash};
 use super::grants::{Access, Symbols, number};
 use super::keys::Entry;
 use super::{
@@ -152,6 +153,8 @@ impl Ledger {
                 roles: Slab::new(),
                 sets: Slab::new(),
                 blocks: Arc::from([]),
+                foreign: ForeignIndex::new(),
+                signers: Arc::from([]),
             },
             books: Books::default(),
             symbols: Symbols::new(),
@@ -250,6 +253,8 @@ impl Ledger {
             roles: Slab::new(),
             sets: Slab::new(),
             blocks: Arc::from([]),
+            foreign: ForeignIndex::new(),
+            signers: Arc::from([]),
             // Numbers handed out stay good for ever, so what is found by them stays.
             ..self.live.clone()
         };
@@ -262,7 +267,7 @@ impl Ledger {
             books.digest.add(sum);
             *books.counts.of(kind) += 1;
             let taken = if kind == Kind::Key {
-                self.load_key(&mut fresh.keys, &id, &record, sum)
+                self.load_key(&mut fresh, &id, &record, sum)
             } else {
                 let found = self.prepare(kind, &id, &record);
                 books.enter(kind, &id, sum, &found);
@@ -360,11 +365,19 @@ impl Ledger {
                 }
                 Kind::Key => {
                     let slot = id.parse().ok().and_then(|key| old.keys.find(key));
-                    if let Some(slot) = slot.filter(|slot| slot.standing() != Standing::Revoked) {
+                    if let (Ok(key), Some(slot)) = (
+                        id.parse(),
+                        slot.filter(|slot: &&super::Slot| slot.standing() != Standing::Revoked),
+                    ) {
+                        self.live.foreign.enter(key, slot.digest(), slot.extra.as_deref());
                         self.live.keys.put_slot(slot.clone(), RecordSum::default());
                     }
                 }
-                Kind::Plan | Kind::Quota | Kind::Signer => {}
+                Kind::Signer => {
+                    let kept = old.signers.iter().filter(|signer| signer.kid() == id).cloned();
+                    self.live.signers = self.live.signers.iter().cloned().chain(kept).collect();
+                }
+                Kind::Plan | Kind::Quota => {}
             }
         }
     }
@@ -372,22 +385,35 @@ impl Ledger {
     /// Takes a key of a snapshot into the table that is being filled; whether it is honoured.
     fn load_key(
         &mut self,
-        keys: &mut KeyTable,
+        fresh: &mut Directory,
         id: &str,
         record: &Value,
         sum: RecordSum,
     ) -> Result<bool, RecordFault> {
         let (key, entry) = self.prepare_key(id, record)?;
+        fresh.foreign.admits(key, &entry)?;
         match self.live.keys.find(key) {
             Some(old) if is_held(old, entry.generation) => {
-                keys.put_slot(old.clone(), sum);
+                fresh.foreign.enter(key, old.digest(), old.extra.as_deref());
+                fresh.keys.put_slot(old.clone(), sum);
                 Ok(false)
             }
             Some(_) | None => {
-                keys.put(key, entry, sum);
+                fresh.foreign.enter(key, entry.digest, entry.extra.as_deref());
+                fresh.keys.put(key, entry, sum);
                 Ok(true)
             }
         }
+    }
+
+    /// Puts the fast digest that a slow check found in place of the slow one, until the control
+    /// plane's record says so too. Whether the key still has that very secret.
+    pub fn rehash(&mut self, found: &Rehash) -> bool {
+        let Some(slot) = self.live.keys.find(found.key) else { return false };
+        let Some(fast) = found.applied_to(slot) else { return false };
+        let sum = self.live.keys.sum(found.key).unwrap_or_default();
+        self.live.keys.put(found.key, fast, sum);
+        true
     }
 
     /// Whether a record would bring back a revoked account.
@@ -402,7 +428,8 @@ impl Ledger {
             | Prepared::Org(..)
             | Prepared::Resource(..)
             | Prepared::Role(..)
-            | Prepared::Set(..) => false,
+            | Prepared::Set(..)
+            | Prepared::Signer(_) => false,
         }
     }
 
@@ -418,7 +445,10 @@ impl Ledger {
         self.books.digest.add(sum);
         *self.books.counts.of(kind) += 1;
         if kind == Kind::Key {
-            let prepared = self.prepare_key(id, record);
+            let prepared = self.prepare_key(id, record).and_then(|(key, entry)| {
+                self.live.foreign.admits(key, &entry)?;
+                Ok((key, entry))
+            });
             let (key, entry) = prepared.inspect_err(|_| {
                 self.books.sums.insert((kind, id.into()), sum);
             })?;
@@ -428,6 +458,10 @@ impl Ledger {
                 self.live.keys.set_sum(key, sum);
                 return Ok(false);
             }
+            if let Some(old) = old {
+                self.live.foreign.leave(key, old.digest(), old.extra.as_deref());
+            }
+            self.live.foreign.enter(key, entry.digest, entry.extra.as_deref());
             self.live.keys.put(key, entry, sum);
             return Ok(true);
         }
@@ -474,7 +508,11 @@ impl Ledger {
                 let others = self.live.blocks.iter().filter(|block| *block.id != *id);
                 self.live.blocks = others.cloned().collect();
             }
-            Kind::Plan | Kind::Quota | Kind::Signer => {}
+            Kind::Signer => {
+                let others = self.live.signers.iter().filter(|signer| signer.kid() != id);
+                self.live.signers = others.cloned().collect();
+            }
+            Kind::Plan | Kind::Quota => {}
         }
         self.count_out(kind, id);
         Ok(true)

@@ -8,15 +8,19 @@
 
 mod explain;
 mod extra;
+mod foreign;
 mod grants;
 mod keys;
 mod ledger;
+mod session;
 mod slab;
 
 pub use explain::Finding;
 pub use extra::{Cidr, CidrError};
+pub use foreign::{Proof, Rehash, SlowCheck, Unproven, Which};
 pub use grants::{Requirement, Symbols};
 pub use ledger::{Counts, Fit, Held, Ledger, Outcome, Refused, SnapshotRefused};
+pub use session::TokenRefusal;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,9 +30,11 @@ use bytes::Bytes;
 
 use crate::feed::{OnStale, Position};
 use crate::key::{Digest, ID_LEN, KeyId, ParsedKey, PepperRing, Prefix, TAIL_LEN};
+use crate::session::Verifier;
 use crate::time::WallMs;
 use crate::verdict::DenyReason;
 
+use foreign::ForeignIndex;
 use grants::{Access, Grants, Role};
 use keys::{KeyTable, Mixer, Slot, Standing};
 use slab::Slab;
@@ -137,6 +143,10 @@ pub struct Directory {
     roles: Slab<Option<Arc<Role>>>,
     sets: Slab<Option<Arc<Grants>>>,
     blocks: Arc<[Block]>,
+    /// What keys are found by that were not presented by their own id.
+    foreign: ForeignIndex,
+    /// What session tokens are verified with: a handful, looked through in turn.
+    signers: Arc<[Arc<Verifier>]>,
 }
 
 /// Place → node index, persistent; hashed with a seed of the process.
@@ -339,15 +349,8 @@ impl Directory {
         let claim = self
             .claim(slot, presented.id())
             .ok_or_else(|| refused(DenyReason::SaInactive))?
-            .presented_by(presented.prefix(), peer, now);
-        let standing = match retained {
-            Some(previous) if now >= previous.retained_until => Err(DenyReason::RetentionOver),
-            Some(_) | None => CHECKS.iter().try_for_each(|(_, check)| check(&claim)),
-        };
-        match standing {
-            Ok(()) => Ok(claim.proven(retained.is_some())),
-            Err(reason) => Err(Refusal { reason, reveal: claim.org.reveal_reason }),
-        }
+            .presented_by(Some(presented.prefix()), peer, now);
+        claim.examined(retained.map(|previous| previous.retained_until))
     }
 
     fn claim<'d>(&'d self, slot: &'d Slot, key: KeyId) -> Option<Claim<'d>> {
@@ -400,13 +403,24 @@ impl Directory {
     }
 }
 
-impl Claim<'_> {
-    fn presented_by(self, prefix: Prefix, peer: IpAddr, now: WallMs) -> Self {
-        Self { prefix: Some(prefix), peer: Some(peer), now, ..self }
-    }
-}
-
 impl<'d> Claim<'d> {
+    fn presented_by(self, prefix: Option<Prefix>, peer: IpAddr, now: WallMs) -> Self {
+        Self { prefix, peer: Some(peer), now, ..self }
+    }
+
+    /// Steps 3 to 9, for somebody who proved possession of the secret; `until` is the end of the
+    /// retention, if it is the replaced one.
+    fn examined(self, until: Option<WallMs>) -> Result<Principal<'d>, Refusal> {
+        let standing = match until {
+            Some(until) if self.now >= until => Err(DenyReason::RetentionOver),
+            Some(_) | None => CHECKS.iter().try_for_each(|(_, check)| check(&self)),
+        };
+        match standing {
+            Ok(()) => Ok(self.proven(until.is_some())),
+            Err(reason) => Err(Refusal { reason, reveal: self.org.reveal_reason }),
+        }
+    }
+
     fn proven(self, retained: bool) -> Principal<'d> {
         let Self { directory, slot, key, account: _, access, org, prefix: _, peer: _, now: _ } =
             self;

@@ -12,7 +12,7 @@ pub(crate) use record::read;
 pub use record::{
     AccountRecord, Alg, BlockMatch, BlockRecord, DigestRecord, KeyRecord, OnStale, OrgRecord,
     OrgState, PointRecord, PreviousRecord, RecordFault, ResourceRecord, RestrictRecord, RoleRecord,
-    SetRecord, State,
+    SetRecord, SignerAlg, SignerRecord, State,
 };
 pub use strict::parse_strict;
 

@@ -139,6 +139,11 @@ pub struct AccountRecord {
 pub enum Alg {
     /// BLAKE3, keyed with a pepper, over `<id>_<secret>`.
     B3,
+    /// A bcrypt hash of an imported key's secret; found by the key's `uid`, and replaced at its
+    /// first use.
+    Bcrypt,
+    /// SHA-256 of an imported key's secret: of its whole text, unless the key has a `uid`.
+    Sha256,
 }
 
 /// The digest of the secret in force.
@@ -146,10 +151,16 @@ pub enum Alg {
 pub struct DigestRecord {
     /// How it was made.
     pub alg: Alg,
-    /// The pepper's version.
+    /// The pepper's version, from 1; absent where there is none.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub pepper: u32,
-    /// 64 lower-case hex digits.
+    /// 64 lower-case hex digits; for `bcrypt` its own form.
     pub digest: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// The digest of the secret that a rotation replaced.
@@ -157,9 +168,10 @@ pub struct DigestRecord {
 pub struct PreviousRecord {
     /// How it was made.
     pub alg: Alg,
-    /// The pepper's version.
+    /// The pepper's version, from 1; absent where there is none.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub pepper: u32,
-    /// 64 lower-case hex digits.
+    /// 64 lower-case hex digits; for `bcrypt` its own form.
     pub digest: String,
     /// It is accepted strictly before this instant.
     pub retained_until_ms: u64,
@@ -208,6 +220,33 @@ pub struct KeyRecord {
     /// The client certificate it is bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cnf: Option<Value>,
+    /// The UUID in the key's rendering, unless it follows from the key's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+}
+
+/// How session tokens are signed.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SignerAlg {
+    /// Ed25519 (RFC 8037).
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+}
+
+/// A key that session tokens are signed with; its id is the tokens' `kid`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignerRecord {
+    /// The algorithm, whatever a token says.
+    pub alg: SignerAlg,
+    /// The public key, base64url without padding.
+    pub public: String,
+    /// What a token must name as its issuer.
+    pub iss: String,
+    /// What a token must name among its audiences.
+    pub aud: String,
+    /// Nothing it signed is accepted from this instant on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after_ms: Option<u64>,
 }
 
 /// Something refused outright; exactly one member besides `until_ms` is present in `match`.

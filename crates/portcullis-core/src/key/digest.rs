@@ -102,6 +102,13 @@ impl Pepper {
     pub(super) fn digest(&self, hashed: &[u8; HASHED_LEN]) -> Digest {
         Digest(*blake3::keyed_hash(&self.bytes, hashed).as_bytes())
     }
+
+    /// The same over `<id>_<secret>` where the secret has any length.
+    pub(super) fn digest_parts(&self, id: &[u8], secret: &[u8]) -> Digest {
+        let mut hasher = blake3::Hasher::new_keyed(&self.bytes);
+        hasher.update(id).update(b"_").update(secret);
+        Digest(*hasher.finalize().as_bytes())
+    }
 }
 
 impl fmt::Debug for Pepper {

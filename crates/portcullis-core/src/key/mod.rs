@@ -1,5 +1,6 @@
-//! API keys: minting, parsing and digests. A plaintext never leaves [`PlainKey`] or [`ParsedKey`]
-//! except through [`PlainKey::expose`], and neither can be cloned, printed or serialized.
+//! API keys: minting, parsing and digests. A plaintext never leaves [`PlainKey`], [`ParsedKey`] or
+//! [`ForeignKey`] except through [`PlainKey::expose`], [`PlainKey::tail`] and [`render_zenpro`],
+//! and none of them can be cloned, printed or serialized.
 //!
 //! The text is `<prefix>_<id>_<secret><crc>`: prefix 2–16 of `[A-Za-z0-9]`, then big-endian base62
 //! numbers (`0-9A-Za-z`, left-padded with `0`) of 64, 256 and 32 bits, 11, 43 and 6 digits wide.
@@ -8,10 +9,15 @@
 
 mod base62;
 mod digest;
+mod foreign;
 mod mint;
 mod parse;
 
 pub use digest::{Digest, DigestTextError, Pepper, PepperRing, PepperRingError};
+pub use foreign::{
+    BcryptTextError, Finder, ForeignKey, Spelled, Spellings, Uid, UidError, check_bcrypt,
+    is_importable, parse_halves, read, read_pair, render_zenpro,
+};
 pub use mint::{PlainKey, mint, mint_for};
 pub use parse::{Malformed, ParsedKey, parse};
 

@@ -61,6 +61,11 @@ pub enum Malformed {
     /// The prefix has a character that is not alphanumeric, or is too short or too long.
     #[error("a key begins with a prefix of 2 to 16 characters of A-Z, a-z, 0-9")]
     Prefix,
+    /// A foreign spelling that cannot be read.
+    #[error(
+        "after `ZENPROKEY_` or `ZENKEY_` comes base64 of {{\"id\":\"<uuid>\",\"key\":\"<secret>\"}}"
+    )]
+    Rendering,
     /// The underscores are not where they belong.
     #[error("a key is `<prefix>_<id>_<secret and checksum>`")]
     Shape,

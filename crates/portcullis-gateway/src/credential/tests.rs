@@ -1,6 +1,6 @@
 use http::HeaderMap;
 use portcullis_core::entropy::{Entropy, EntropyFailure};
-use portcullis_core::key::{PlainKey, mint};
+use portcullis_core::key::{KeyId, PlainKey, mint};
 
 use super::*;
 
@@ -11,6 +11,18 @@ impl Entropy for Nines {
         out.fill(9);
         Ok(())
     }
+}
+
+fn id(presented: &Presented) -> KeyId {
+    match presented {
+        Presented::Native(native) => native.id(),
+        Presented::Foreign(_) | Presented::Session(_) => panic!("a key of ours"),
+    }
+}
+
+/// Keys of ours and nothing else.
+fn understood(prefixes: &[Prefix]) -> Understood {
+    Understood { prefixes: prefixes.to_vec(), spellings: Spellings::default(), sessions: false }
 }
 
 fn plain() -> PlainKey {
@@ -30,7 +42,7 @@ fn take_from(
     let mut rewritten = None;
     let mut places =
         Places { headers: &mut headers, query, rewritten: &mut rewritten, form: None, keep: false };
-    let taken = take(sources, &[], &mut places).map(|presented| presented.id());
+    let taken = take(sources, &understood(&[]), &mut places).map(|presented| id(&presented));
     (headers, rewritten, taken)
 }
 
@@ -111,7 +123,10 @@ fn bytes_that_no_credential_has_are_a_bad_request() {
         form: None,
         keep: false,
     };
-    assert_eq!(take(&[Source::Bearer], &[], &mut places).err(), Some(DenyReason::BadRequest));
+    assert_eq!(
+        take(&[Source::Bearer], &understood(&[]), &mut places).err(),
+        Some(DenyReason::BadRequest)
+    );
 }
 
 #[test]
@@ -163,7 +178,7 @@ fn a_prefix_that_is_not_listed_is_malformed() {
         keep: false,
     };
     let prefixes = ["abc".parse().unwrap()];
-    let refused = take(&[Source::Bearer], &prefixes, &mut places).err();
+    let refused = take(&[Source::Bearer], &understood(&prefixes), &mut places).err();
     assert_eq!(refused, Some(DenyReason::Malformed));
 }
 
@@ -175,7 +190,8 @@ fn a_credential_that_is_to_be_forwarded_stays() {
     headers.insert("authorization", HeaderValue::try_from(value).unwrap());
     let mut places =
         Places { headers: &mut headers, query: None, rewritten: &mut None, form: None, keep: true };
-    let taken = take(&[Source::Bearer], &[], &mut places).map(|presented| presented.id());
+    let taken =
+        take(&[Source::Bearer], &understood(&[]), &mut places).map(|presented| id(&presented));
     assert_eq!(taken, Ok(key.id()));
     assert_eq!(headers.len(), 1);
 }
@@ -193,8 +209,8 @@ fn a_form_keeps_everything_but_the_credential() {
             form: Some(&mut form),
             keep,
         };
-        let taken = take(&[Source::Form("k".to_owned())], &[], &mut places);
-        (taken.map(|presented| presented.id()), form.into_bytes())
+        let taken = take(&[Source::Form("k".to_owned())], &understood(&[]), &mut places);
+        (taken.map(|presented| id(&presented)), form.into_bytes())
     };
     let key_text = key.expose();
     for (body, rest) in [

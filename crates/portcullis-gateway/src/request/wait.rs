@@ -1,6 +1,6 @@
 //! Requests that cannot be decided yet: those whose body has to be read first, because a field of
-//! it may be the credential, and those that know of a position this gateway has not reached. They
-//! wait here, only so many at once, and are then decided like any other. A request that needs
+//! it may be the credential, those that know of a position this gateway has not reached, and those
+//! whose credential only a slow hash can judge. They wait here, only so many at once, and are then decided like any other. A request that needs
 //! neither never comes here.
 
 use std::future::poll_fn;
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::{Admission, Asked, Earlier, Ending, Need, Size, admit, count, relay};
 use crate::body::{DownstreamBody, UpstreamBody};
-use crate::credential::Form;
+use crate::credential::{Form, Presented};
 use crate::head::{Fields, Outgoing};
 use crate::phase::Connection;
 use crate::plan::RoutePlan;
@@ -51,7 +51,7 @@ pub(crate) async fn resume(
 ) -> Response<DownstreamBody> {
     let Some(place) = Place::take(worker) else {
         let reason = match held.need {
-            Need::Form => DenyReason::Overloaded,
+            Need::Form | Need::Hash(_) => DenyReason::Overloaded,
             Need::Position(_) => DenyReason::Behind,
         };
         return held.deny(reason);
@@ -85,14 +85,22 @@ pub(crate) async fn resume(
 
 impl Held {
     async fn wait(&mut self, worker: &Worker, connection: &Connection) -> Result<(), DenyReason> {
-        match self.need {
+        match &mut self.need {
             Need::Form => {
                 self.earlier.form = Some(read_form(&mut self.incoming, connection).await?);
                 self.manner.unread = false;
             }
+            Need::Hash(answer) => {
+                let proof = answer.await.map_err(|_| DenyReason::Overloaded)?;
+                if let Some(Presented::Foreign(foreign)) = &self.earlier.presented {
+                    let peppers = &self.record.setup().plan.peppers;
+                    worker.shared.rehashed(proof.rehash(foreign, peppers));
+                }
+                self.earlier.proof = Some(proof);
+            }
             Need::Position(wanted) => {
                 // Whether it was reached is seen by deciding again.
-                let _ = tokio::time::timeout(PATIENCE, reached(worker, wanted)).await;
+                let _ = tokio::time::timeout(PATIENCE, reached(worker, *wanted)).await;
                 self.earlier.waited = true;
             }
         }

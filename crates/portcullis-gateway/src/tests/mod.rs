@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     Access, Feed, Headers, Identity, Keys, Limits, Listener, Log, Records, Route, Running,
-    Settings, Timeouts, Upstream, UpstreamAddress, bind,
+    Settings, Spellings, Timeouts, Upstream, UpstreamAddress, bind,
 };
 
 /// How long anything may take that ought to happen at once.
@@ -247,7 +247,12 @@ pub(crate) fn usual_settings(upstream: SocketAddr, feed: &Path) -> Settings {
             require_tls: false,
         }],
         feed: Feed::File { path: feed.to_owned(), verify_key: None },
-        keys: Keys { peppers: PepperRing::new(vec![pepper()]).unwrap(), prefixes: Vec::new() },
+        keys: Keys {
+            peppers: PepperRing::new(vec![pepper()]).unwrap(),
+            prefixes: Vec::new(),
+            spellings: Spellings::default(),
+            sessions: false,
+        },
         identity: Identity::default(),
         headers: Headers::default(),
         paths: Default::default(),

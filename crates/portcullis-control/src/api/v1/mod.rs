@@ -75,6 +75,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     keys::list::OPERATION,
     keys::list_all::OPERATION,
     keys::create::OPERATION,
+    keys::import::OPERATION,
     keys::read::OPERATION,
     keys::update::OPERATION,
     keys::remove::OPERATION,

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::directory::extra::KeyExtra;
+use crate::directory::extra::{Hashed, KeyExtra};
 use crate::directory::grants::{Access, Grants, Point, Role, number};
-use crate::directory::keys::{Entry, MAX_PEPPER, Standing};
+use crate::directory::keys::{Entry, Standing};
 use crate::directory::{Account, Block, Blocked, Directory, Identity, Node, Org, Presence};
 use crate::feed::{
     AccountRecord, BlockMatch, BlockRecord, KeyRecord, Kind, OnStale, OrgRecord, OrgState,
-    PointRecord, RecordFault, ResourceRecord, RoleRecord, SetRecord, State, read,
+    PointRecord, RecordFault, ResourceRecord, RoleRecord, SetRecord, SignerRecord, State, read,
 };
-use crate::key::{Digest, KeyId};
+use crate::key::KeyId;
+use crate::session::Verifier;
 use crate::time::WallMs;
 
 use super::{Ledger, TREE};
@@ -30,6 +31,7 @@ pub(super) enum Prepared {
     Resource(u32, Node),
     Role(u32, Role),
     Set(u32, Grants),
+    Signer(Arc<Verifier>),
 }
 
 impl Ledger {
@@ -53,7 +55,11 @@ impl Ledger {
                 };
                 Ok(Prepared::Set(number(&mut self.sets, id), grants))
             }
-            Kind::Key | Kind::Plan | Kind::Quota | Kind::Signer => Ok(Prepared::Opaque),
+            Kind::Signer => {
+                let record: SignerRecord = read(record, &["not_after_ms"])?;
+                Verifier::of_record(id, &record).map(|it| Prepared::Signer(Arc::new(it)))
+            }
+            Kind::Key | Kind::Plan | Kind::Quota => Ok(Prepared::Opaque),
         }
     }
 
@@ -146,21 +152,14 @@ impl Ledger {
     ) -> Result<(KeyId, Entry), RecordFault> {
         let key: KeyId = id.parse().map_err(|error| RecordFault::at("id", error))?;
         let record: KeyRecord = read(record, &["cnf", "restrict", "sources", "not_before_ms"])?;
-        let digest = Digest::from_hex(&record.current.digest)
-            .map_err(|error| RecordFault::at("current.digest", error))?;
-        for (member, version) in [
-            ("current.pepper", Some(record.current.pepper)),
-            ("previous.pepper", record.previous.as_ref().map(|previous| previous.pepper)),
-        ] {
-            if version.is_some_and(|version| version > MAX_PEPPER) {
-                return Err(RecordFault::at(member, format_args!("0 to {MAX_PEPPER}")));
-            }
-        }
+        let current = &record.current;
+        let parts = (current.alg, current.pepper, current.digest.as_str());
+        let Hashed { digest, hashing, pepper } = Hashed::read("current", parts)?;
         let account = self.account_index(&record.account);
-        let extra = KeyExtra::read(&record, &mut self.symbols);
+        let extra = KeyExtra::read(&record, hashing, &mut self.symbols);
         let entry = Entry {
             digest,
-            pepper: record.current.pepper,
+            pepper,
             account,
             generation: record.generation,
             standing: match record.state {
@@ -259,6 +258,10 @@ impl Directory {
             Prepared::Resource(index, node) => *self.nodes.entry(index) = node,
             Prepared::Role(index, role) => *self.roles.entry(index) = Some(Arc::new(role)),
             Prepared::Set(index, grants) => *self.sets.entry(index) = Some(Arc::new(grants)),
+            Prepared::Signer(signer) => {
+                let others = self.signers.iter().filter(|other| other.kid() != signer.kid());
+                self.signers = others.cloned().chain([Arc::clone(&signer)]).collect();
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use crate::api::readers::Reader;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::Effect;
 use crate::domain::keys;
-use crate::domain::secrets::{ExpiryWish, NewKey};
+use crate::domain::secrets::{ExpiryWish, NewKey, Shown};
 use crate::resolve::Restriction;
 
 /// The longest time to live: a hundred years.
@@ -42,6 +42,7 @@ async fn run(mut admitted: Admitted) -> Reply {
     let mut work = admitted.begin().await?;
     let owner = super::find_owner(&mut work, &admitted.call).await?;
     let (row, plain) = keys::create(&mut work, &owner, wanted, "").await?;
+    let secret = Shown::of(&work.org()?.policy, &row, &plain);
     let shown = super::shown(&work, &owner, &row)?;
     let happening = super::happening("api_key.create", &row, None, Some(shown.clone()));
     let conclusion = work.concluded(&row.org_id, happening);
@@ -50,7 +51,7 @@ async fn run(mut admitted: Admitted) -> Reply {
         format!("/v1/organizations/{}/{family}/{}/keys/{}", row.org_id, owner.id, row.id);
     Mutation::of(conclusion, Effect::Widening, "key", shown)
         .created(location)
-        .with_secret(&plain)
+        .with_secret(&secret)
         .send(&admitted, wait)
         .await
 }

@@ -10,6 +10,7 @@ use crate::api::readers::Reader;
 use crate::api::reply::{Mutation, Reply};
 use crate::domain::Effect;
 use crate::domain::keys::{self, RotateWish, RotationWish};
+use crate::domain::secrets::Shown;
 
 pub(crate) const OPERATION: Operation = Operation::post(
     "/v1/organizations/{org}/service-accounts/{sa}/keys/{key}:rotate",
@@ -43,11 +44,12 @@ async fn run(mut admitted: Admitted) -> Reply {
     admitted.check_version(row.version, false)?;
     let before = super::shown(&work, &owner, &row)?;
     let plain = keys::rotate(&mut work, &mut row, wish).await?;
+    let secret = Shown::of(&work.org()?.policy, &row, &plain);
     let after = super::shown(&work, &owner, &row)?;
     let happening = super::happening("api_key.rotate", &row, Some(before), Some(after.clone()));
     let conclusion = work.concluded(&row.org_id, happening);
     Mutation::of(conclusion, Effect::Narrowing, "key", after)
-        .with_secret(&plain)
+        .with_secret(&secret)
         .send(&admitted, wait)
         .await
 }

@@ -11,6 +11,7 @@ use crate::api::v1::policy::{patch, profile};
 use crate::api::views::{self, KeyContext};
 use crate::api::work::Happening;
 use crate::domain::organizations::{self, CreatedOrganization, NewOrganization};
+use crate::domain::secrets::Shown;
 use crate::domain::{Effect, policy};
 use portcullis_core::account::AccountState;
 
@@ -39,6 +40,7 @@ async fn run(mut admitted: Admitted) -> Reply {
     let created = organizations::create(&work.app, &mut work.unit, wanted, &author).await?;
     let CreatedOrganization { org, owner, key, plain } = created;
     let context = KeyContext { org: &org, owner: AccountState::Active, now: work.now };
+    let secret = Shown::of(&org.policy, &key, &plain);
     let key = views::key(&key, context)?;
     let shown = views::organization(&org);
     let happening = Happening {
@@ -53,7 +55,7 @@ async fn run(mut admitted: Admitted) -> Reply {
         .created(format!("/v1/organizations/{}", org.id))
         .with("owner", views::user(&owner))
         .with("key", key)
-        .with_secret(&plain)
+        .with_secret(&secret)
         .send(&admitted, wait)
         .await
 }

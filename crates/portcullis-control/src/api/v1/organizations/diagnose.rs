@@ -1,18 +1,22 @@
 //! `POST O:diagnose`: why a key does not work. A value is read, compared and forgotten; it reaches
 //! no log and no answer.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::response::IntoResponse as _;
-use portcullis_core::key;
+use portcullis_core::key::{self, Malformed, Spelled, Spellings};
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::api::admission::{Admitted, Need};
 use crate::api::fields::{self, Faults, Fields};
 use crate::api::operation::{Answer, Operation};
-use crate::api::problem::FieldCode;
+use crate::api::problem::{FieldCode, Problem};
 use crate::api::reply::Reply;
+use crate::caller::Credential;
 use crate::domain::explain::{Suspect, diagnose};
+use crate::domain::imports;
 use crate::store::keys;
 
 pub(crate) const OPERATION: Operation = Operation::post(
@@ -30,8 +34,8 @@ async fn run(mut admitted: Admitted) -> Reply {
     let org = admitted.org()?;
     let (id, presented) = match asked {
         Asked::Id(id) => (id, None),
-        Asked::Value(value) => match key::parse(value.as_bytes()) {
-            Ok(parsed) => (parsed.id().to_string(), Some(parsed)),
+        Asked::Value(value) => match read_value(&admitted, &value).await? {
+            Ok((id, presented)) => (id, Some(presented)),
             Err(fault) => {
                 let check = json!({"check": "format", "ok": false, "detail": fault.to_string()});
                 let body = json!({
@@ -56,6 +60,28 @@ async fn run(mut admitted: Admitted) -> Reply {
         }
     };
     Ok(Json(body).into_response())
+}
+
+/// Reads a value in any spelling: the id of the key it claims to be, and the credential.
+async fn read_value(
+    admitted: &Admitted,
+    value: &str,
+) -> Result<Result<(String, Credential), Malformed>, Problem> {
+    let app = admitted.app();
+    match key::read(value.as_bytes(), &[app.prefix], Spellings::ALL) {
+        Err(malformed) => Ok(Err(malformed)),
+        Ok(Spelled::Native(native)) => {
+            Ok(Ok((native.id().to_string(), Credential::Native(Arc::new(native)))))
+        }
+        Ok(Spelled::Foreign(foreign)) => {
+            let foreign = Arc::new(foreign);
+            imports::settle(app, &foreign, &admitted.call.framed.origin).await?;
+            let mut view = admitted.view().await?;
+            let found = imports::find(view.conn(), &foreign).await?;
+            let id = found.map(|row| row.id).unwrap_or_default();
+            Ok(Ok((id, Credential::Foreign(foreign))))
+        }
+    }
 }
 
 enum Asked {

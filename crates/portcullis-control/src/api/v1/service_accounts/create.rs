@@ -14,6 +14,7 @@ use crate::api::views::{self, KeyContext};
 use crate::domain::Effect;
 use crate::domain::accounts::{self, NewAccount};
 use crate::domain::bindings::NewBinding;
+use crate::domain::secrets::Shown;
 
 pub(crate) const OPERATION: Operation = Operation::post(
     "/v1/organizations/{org}/service-accounts",
@@ -59,7 +60,7 @@ async fn run(mut admitted: Admitted) -> Reply {
     let org = work.org()?.clone();
     let context = KeyContext { org: &org, owner: AccountState::Active, now: work.now };
     let key = match &created.key {
-        Some((row, plain)) => Some((views::key(row, context)?, plain)),
+        Some((row, plain)) => Some((views::key(row, context)?, Shown::of(&org.policy, row, plain))),
         None => None,
     };
     let mut after = json!({"service_account": shown, "bindings": bindings});
@@ -72,8 +73,8 @@ async fn run(mut admitted: Admitted) -> Reply {
     let mut reply = Mutation::of(conclusion, Effect::Widening, "service_account", shown)
         .created(location)
         .with("warnings", Value::Array(created.warnings));
-    if let Some((key, plain)) = key {
-        reply = reply.with("key", key).with_secret(plain);
+    if let Some((key, secret)) = key {
+        reply = reply.with("key", key).with_secret(&secret);
     }
     reply.send(&admitted, wait).await
 }

@@ -1,0 +1,75 @@
+//! `POST /oauth2/introspect` (RFC 7662): what a key or token is worth now. Nothing is cached, and
+//! whatever is not worth anything to the asker's own organization looks the same.
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use portcullis_core::session::Mode;
+use serde_json::{Value, json};
+
+use super::answer::{OauthError, unstored};
+use super::client;
+use super::form::Form;
+use crate::api::admission::permission;
+use crate::api::{App, Framed, credential};
+use crate::caller::Member;
+use crate::store::keys;
+
+pub(super) async fn run(
+    State(app): State<App>,
+    Extension(framed): Extension<Framed>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, OauthError> {
+    let form = Form::read(&headers, body).await.map_err(OauthError::InvalidRequest)?;
+    let asker = client::authenticate(&app, &framed, &headers, &form).await?;
+    let root = &asker.org.root_resource_id;
+    if !asker.access.permits(&permission("credential:verify"), root) {
+        return Err(OauthError::InsufficientScope);
+    }
+    let text = form.text("token").ok_or(OauthError::InvalidRequest("token is missing."))?;
+    let found = match credential::read_bearer(&app.prefix, text) {
+        Some(presented) => client::accept(&app, &framed, &presented, None).await?,
+        None => None,
+    };
+    match found.filter(|member| member.org.id == asker.org.id) {
+        Some(member) => Ok(unstored(describe(&app, &member).await?)),
+        None => Ok(unstored(json!({"active": false}))),
+    }
+}
+
+async fn describe(app: &App, member: &Member) -> Result<Value, OauthError> {
+    let permissions = member.access.permission_texts(&member.org.root_resource_id);
+    let mut body = json!({
+        "active": true,
+        "scope": permissions.join(" "),
+        "client_id": member.key_id,
+        "username": member.name,
+        "sub": member.id,
+        "iss": app.sessions.issuer(),
+        "token_type": "Bearer",
+    });
+    let (aud, iat, exp, jti) = match &member.session {
+        Some(claims) => {
+            (json!(claims.aud), claims.iat_s, Some(claims.exp_s), claims.jti.to_string())
+        }
+        None => {
+            let mut view = app.store.view().await?;
+            let key = keys::find_by_id(view.conn(), &member.key_id).await?;
+            let key = key.ok_or(crate::store::StoreError::Broken("key of a caller"))?;
+            let seconds = |ms: i64| ms.unsigned_abs() / 1000;
+            let aud = json!([app.sessions.issuer()]);
+            (aud, seconds(key.created_ms), key.expires_ms.map(seconds), key.id)
+        }
+    };
+    body["aud"] = aud;
+    body["iat"] = json!(iat);
+    body["jti"] = json!(jti);
+    if let Some(exp) = exp {
+        body["exp"] = json!(exp);
+    }
+    debug_assert!(member.session.as_ref().is_none_or(|claims| claims.mode == Mode::Bound));
+    Ok(body)
+}

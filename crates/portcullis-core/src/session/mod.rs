@@ -1,0 +1,235 @@
+//! Session tokens: JSON Web Tokens in the profile of RFC 9068, signed with Ed25519. Both planes
+//! make and read them here, byte for byte alike.
+//!
+//! A token is read in one way only: three parts of strict base64url, a header of exactly `alg`,
+//! `kid` and `typ`, every claim present once and of its exact type, no other. Nothing in a token is
+//! believed before its signature was verified by the key that its `kid` names; that key's record,
+//! not the token, says which algorithm counts. What a token says of an account is compared with the
+//! live key afterwards, by whoever holds it.
+
+mod claims;
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::feed::{RecordFault, SignerRecord, parse_strict};
+use crate::time::WallMs;
+use crate::verdict::DenyReason;
+
+pub use claims::{Claims, Mode};
+
+/// What every token begins with: base64url of `{"`.
+pub const BEGINNING: &str = "eyJ";
+/// Longest token, in bytes.
+pub const LONGEST: usize = 4096;
+/// Longest life of a token, in seconds.
+pub const LONGEST_LIFE_S: u64 = 3600;
+/// How far a token may seem to have been issued in the future, in seconds.
+const SKEW_S: u64 = 5;
+
+const ALG: &str = "EdDSA";
+const TYP: &str = "at+jwt";
+
+/// A key that signs tokens.
+pub struct SessionSigner {
+    key: SigningKey,
+    kid: String,
+}
+
+impl SessionSigner {
+    /// The signer of a 32-byte seed.
+    pub fn from_seed(seed: &[u8; 32]) -> SessionSigner {
+        let key = SigningKey::from_bytes(seed);
+        let kid = thumbprint(&URL_SAFE_NO_PAD.encode(key.verifying_key().as_bytes()));
+        SessionSigner { key, kid }
+    }
+
+    /// Its name: the JWK thumbprint of its public half (RFC 7638).
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// Its public half, base64url without padding.
+    pub fn public(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.key.verifying_key().as_bytes())
+    }
+
+    /// A token with these claims.
+    pub fn sign(&self, claims: &Claims) -> Zeroizing<String> {
+        let header = json!({"alg": ALG, "kid": self.kid, "typ": TYP}).to_string();
+        let payload = Zeroizing::new(claims.to_json().to_string());
+        let mut text = Zeroizing::new(String::with_capacity(1024));
+        URL_SAFE_NO_PAD.encode_string(header, &mut text);
+        text.push('.');
+        URL_SAFE_NO_PAD.encode_string(payload.as_bytes(), &mut text);
+        let signature = self.key.sign(text.as_bytes()).to_bytes();
+        text.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut text);
+        text
+    }
+
+    /// The key as everybody may know it (RFC 8037).
+    pub fn jwk(&self) -> Value {
+        json!({
+            "kty": "OKP", "crv": "Ed25519", "x": self.public(),
+            "kid": self.kid, "use": "sig", "alg": ALG,
+        })
+    }
+}
+
+impl fmt::Debug for SessionSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionSigner")
+    }
+}
+
+fn thumbprint(public: &str) -> String {
+    let required = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{public}"}}"#);
+    URL_SAFE_NO_PAD.encode(Sha256::digest(required))
+}
+
+/// A key that tokens are verified with, and what they must say of themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verifier {
+    kid: Box<str>,
+    key: VerifyingKey,
+    iss: Box<str>,
+    aud: Box<str>,
+    not_after: Option<WallMs>,
+}
+
+impl Verifier {
+    /// The verifier of a feed record.
+    ///
+    /// # Errors
+    ///
+    /// The member that is wrong and what is allowed there.
+    pub fn of_record(kid: &str, record: &SignerRecord) -> Result<Verifier, RecordFault> {
+        let SignerRecord { alg: _, public, iss, aud, not_after_ms } = record;
+        let bytes = URL_SAFE_NO_PAD.decode(public).ok().and_then(|bytes| bytes.try_into().ok());
+        let key = bytes.and_then(|bytes: [u8; 32]| VerifyingKey::from_bytes(&bytes).ok());
+        let key = key.filter(|key| !key.is_weak()).ok_or_else(|| {
+            RecordFault::at("public", "an Ed25519 public key, 43 characters of base64url")
+        })?;
+        if kid.is_empty() || iss.is_empty() || aud.is_empty() {
+            return Err(RecordFault::at("iss, aud, id", "not empty"));
+        }
+        Ok(Verifier {
+            kid: kid.into(),
+            key,
+            iss: iss.as_str().into(),
+            aud: aud.as_str().into(),
+            not_after: not_after_ms.map(WallMs),
+        })
+    }
+
+    /// Its name.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+}
+
+/// A token as it was presented: well-formed, and nothing in it believed yet. Zeroized on drop.
+pub struct Token {
+    kid: Box<str>,
+    text: Zeroizing<Box<[u8]>>,
+    /// Bytes of the text that are signed.
+    signed: usize,
+    /// Where the payload begins.
+    payload: usize,
+    signature: Signature,
+}
+
+/// A text that is no token of ours.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a session token is `<header>.<claims>.<signature>` in base64url, at most {LONGEST} bytes")]
+pub struct TokenError;
+
+impl Token {
+    /// Reads the form of a token and the name of its key.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError`] for anything but the one form that we make.
+    pub fn parse(text: &[u8]) -> Result<Token, TokenError> {
+        if text.len() > LONGEST {
+            return Err(TokenError);
+        }
+        let mut parts = text.split(|byte| *byte == b'.');
+        let (Some(header), Some(claims), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(TokenError);
+        };
+        let decode = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError);
+        let signature: [u8; 64] = decode(signature)?.try_into().map_err(|_| TokenError)?;
+        let Ok(Value::Object(header_members)) = parse_strict(&decode(header)?) else {
+            return Err(TokenError);
+        };
+        let member = |name: &str| header_members.get(name).and_then(Value::as_str);
+        let (Some(ALG), Some(TYP), Some(kid), 3) =
+            (member("alg"), member("typ"), member("kid"), header_members.len())
+        else {
+            return Err(TokenError);
+        };
+        Ok(Token {
+            kid: kid.into(),
+            signed: header.len() + 1 + claims.len(),
+            payload: header.len() + 1,
+            text: Zeroizing::new(text.into()),
+            signature: Signature::from_bytes(&signature),
+        })
+    }
+
+    /// The name of the key that is said to have signed it.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// Its claims, if the key signed them and they hold at this instant.
+    ///
+    /// # Errors
+    ///
+    /// `TokenInvalid`, `TokenExpired` or `Audience`.
+    pub fn verify(&self, by: &Verifier, now: WallMs) -> Result<Claims, DenyReason> {
+        let signed = self.text.get(..self.signed).unwrap_or_default();
+        let valid = *self.kid == *by.kid && by.key.verify_strict(signed, &self.signature).is_ok();
+        if !valid || by.not_after.is_some_and(|end| now >= end) {
+            return Err(DenyReason::TokenInvalid);
+        }
+        let payload = signed.get(self.payload..).unwrap_or_default();
+        let claims = URL_SAFE_NO_PAD
+            .decode(payload)
+            .ok()
+            .map(Zeroizing::new)
+            .and_then(|json| parse_strict(&json).ok())
+            .and_then(Claims::of_json)
+            .ok_or(DenyReason::TokenInvalid)?;
+        let seconds = now.0 / 1000;
+        if *claims.iss != *by.iss || claims.iat_s > seconds.saturating_add(SKEW_S) {
+            return Err(DenyReason::TokenInvalid);
+        }
+        if now.0 >= claims.exp_s.saturating_mul(1000) {
+            return Err(DenyReason::TokenExpired);
+        }
+        if !claims.aud.iter().any(|aud| **aud == *by.aud) {
+            return Err(DenyReason::Audience);
+        }
+        Ok(claims)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+use super::*;
+use crate::key::KeyId;
+
+/// 2026-11-22T00:00:00Z, in seconds.
+const NOW_S: u64 = 1_795_305_600;
+const ISS: &str = "https://control.example.com";
+
+fn now() -> WallMs {
+    WallMs(NOW_S * 1000)
+}
+
+fn signer() -> SessionSigner {
+    SessionSigner::from_seed(&[3; 32])
+}
+
+fn verifier_of(signer: &SessionSigner) -> Verifier {
+    let record = json!({"alg": "EdDSA", "public": signer.public(), "iss": ISS, "aud": ISS});
+    let record = serde_json::from_value(record).expect("a signer's record");
+    Verifier::of_record(signer.kid(), &record).expect("a usable record")
+}
+
+fn claims() -> Claims {
+    Claims {
+        iss: ISS.into(),
+        aud: vec![ISS.into()],
+        sub: "sa1".into(),
+        org_id: "o1".into(),
+        key_id: KeyId::from_u64(7),
+        key_gen: 2,
+        mode: Mode::Bound,
+        scope: None,
+        iat_s: NOW_S,
+        exp_s: NOW_S + 3600,
+        jti: "j1".into(),
+    }
+}
+
+fn verdict(text: &[u8], at: WallMs) -> Result<Claims, DenyReason> {
+    let token = Token::parse(text).map_err(|_| DenyReason::TokenInvalid)?;
+    token.verify(&verifier_of(&signer()), at)
+}
+
+/// A token whose header and claims are these texts, properly signed.
+fn forged(header: &str, payload: &str) -> String {
+    let mut text =
+        format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+    let signature = signer().key.sign(text.as_bytes()).to_bytes();
+    text.push('.');
+    URL_SAFE_NO_PAD.encode_string(signature, &mut text);
+    text
+}
+
+fn header() -> String {
+    json!({"alg": ALG, "kid": signer().kid(), "typ": TYP}).to_string()
+}
+
+#[test]
+fn a_token_says_what_it_was_given_to_say() {
+    let patterns = ["cluster:read", "*:execute"].map(|text| text.parse().expect("a pattern"));
+    for claims in [
+        claims(),
+        Claims { mode: Mode::Detached, aud: vec![ISS.into(), "r1".into()], ..claims() },
+        Claims { scope: Some(patterns.to_vec()), ..claims() },
+    ] {
+        let text = signer().sign(&claims);
+        assert!(text.starts_with(BEGINNING));
+        assert_eq!(verdict(text.as_bytes(), now()), Ok(claims));
+    }
+}
+
+#[test]
+fn the_kid_is_the_thumbprint_of_rfc_8037() {
+    // Appendix A.3 of the RFC.
+    let thumb = thumbprint("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
+    assert_eq!(thumb, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+}
+
+#[test]
+fn s1_no_other_algorithm_and_no_further_header_passes() {
+    let payload = claims().to_json().to_string();
+    let kid = signer().kid().to_owned();
+    assert!(verdict(forged(&header(), &payload).as_bytes(), now()).is_ok());
+    for bad in [
+        json!({"alg": "none", "kid": kid, "typ": TYP}),
+        json!({"alg": "HS256", "kid": kid, "typ": TYP}),
+        json!({"alg": "ES256", "kid": kid, "typ": TYP}),
+        json!({"alg": "Ed25519", "kid": kid, "typ": TYP}),
+        json!({"alg": "eddsa", "kid": kid, "typ": TYP}),
+        json!({"alg": ALG, "kid": kid, "typ": TYP, "crit": []}),
+        json!({"alg": ALG, "kid": kid, "typ": TYP, "b64": false}),
+        json!({"alg": ALG, "kid": kid, "typ": TYP, "enc": "A256GCM"}),
+        json!({"alg": ALG, "kid": kid, "typ": "JWT"}),
+        json!({"alg": ALG, "kid": kid}),
+        json!({"alg": ALG, "typ": TYP}),
+        json!([ALG]),
+    ] {
+        let text = forged(&bad.to_string(), &payload);
+        assert_eq!(verdict(text.as_bytes(), now()), Err(DenyReason::TokenInvalid), "{bad}");
+    }
+    let doubled = format!(r#"{{"alg":"none","alg":"EdDSA","kid":"{kid}","typ":"at+jwt"}}"#);
+    assert!(verdict(forged(&doubled, &payload).as_bytes(), now()).is_err());
+    // Signatures of nothing: zeros, the neutral element, none at all.
+    let good = signer().sign(&claims());
+    let body = good.rsplit_once('.').expect("three parts").0;
+    for signature in [[0_u8; 64].to_vec(), [&[1][..], &[0; 63]].concat(), Vec::new()] {
+        let text = format!("{body}.{}", URL_SAFE_NO_PAD.encode(signature));
+        assert!(verdict(text.as_bytes(), now()).is_err());
+    }
+    let five = format!("{}.e30.e30", *good);
+    assert!(verdict(five.as_bytes(), now()).is_err());
+}
+
+#[test]
+fn s2_a_key_is_found_by_its_name_alone() {
+    let payload = claims().to_json().to_string();
+    let kid = signer().kid().to_owned();
+    for bad in [
+        json!({"alg": ALG, "kid": kid, "typ": TYP, "jku": "https://evil.example/jwks"}),
+        json!({"alg": ALG, "kid": kid, "typ": TYP, "x5u": "https://evil.example/c"}),
+        json!({"alg": ALG, "kid": kid, "typ": TYP, "jwk": signer().jwk()}),
+        json!({"alg": ALG, "kid": "../../dev/null", "typ": TYP}),
+        json!({"alg": ALG, "kid": "' OR 1=1 --", "typ": TYP}),
+        json!({"alg": ALG, "kid": 7, "typ": TYP}),
+    ] {
+        let text = forged(&bad.to_string(), &payload);
+        assert_eq!(verdict(text.as_bytes(), now()), Err(DenyReason::TokenInvalid), "{bad}");
+    }
+    // Another key's signature under our key's name.
+    let other = SessionSigner { kid, ..SessionSigner::from_seed(&[4; 32]) };
+    assert!(verdict(other.sign(&claims()).as_bytes(), now()).is_err());
+}
+
+#[test]
+fn s3_every_claim_is_there_once_and_of_its_type() {
+    let good = claims().to_json();
+    let with = |name: &str, value: Value| {
+        let mut json = good.clone();
+        json[name] = value;
+        forged(&header(), &json.to_string())
+    };
+    for (name, values) in [
+        ("exp", vec![json!("9999999999"), json!(1.5e9), json!(null), json!(u64::MAX), json!([1])]),
+        ("iat", vec![json!("1"), json!(1.5), json!(null), json!(-1)]),
+        ("nbf", vec![json!(1), json!("1"), json!(null)]),
+        ("key_gen", vec![json!("2"), json!(-1), json!(1_u64 << 40)]),
+        ("mode", vec![json!("free"), json!(true)]),
+        (
+            "aud",
+            vec![json!([]), json!([1]), json!(""), json!(null), json!({}), json!(vec!["a"; 9])],
+        ),
+        ("key_id", vec![json!("short"), json!(7), json!("00000000008")]),
+        (
+            "scope",
+            vec![json!(""), json!("a b"), json!(["cluster:read"]), json!("cluster:read  a:b")],
+        ),
+        ("cnf", vec![json!({"jkt": "x"})]),
+        ("sub", vec![json!(""), json!(null)]),
+    ] {
+        for value in values {
+            let shown = format!("{name} = {value}");
+            let text = with(name, value);
+            assert_eq!(verdict(text.as_bytes(), now()), Err(DenyReason::TokenInvalid), "{shown}");
+        }
+    }
+    for name in good.as_object().expect("an object").keys() {
+        let mut json = good.clone();
+        json.as_object_mut().expect("an object").remove(name);
+        let text = forged(&header(), &json.to_string());
+        assert_eq!(verdict(text.as_bytes(), now()), Err(DenyReason::TokenInvalid), "no {name}");
+    }
+    let twice = good.to_string().replacen('{', r#"{"exp":9999999999,"#, 1);
+    assert!(verdict(forged(&header(), &twice).as_bytes(), now()).is_err());
+}
+
+#[test]
+fn s4_tokens_for_others_are_refused() {
+    let aud = |aud: &str| signer().sign(&Claims { aud: vec![aud.into()], ..claims() });
+    assert_eq!(verdict(aud("r1").as_bytes(), now()), Err(DenyReason::Audience));
+    assert_eq!(verdict(aud(&format!("{ISS}/")).as_bytes(), now()), Err(DenyReason::Audience));
+    let iss = signer().sign(&Claims { iss: "https://else.example.com".into(), ..claims() });
+    assert_eq!(verdict(iss.as_bytes(), now()), Err(DenyReason::TokenInvalid));
+}
+
+#[test]
+fn s7_a_token_is_short_and_flat() {
+    let long = Claims { sub: "a".repeat(LONGEST).into(), ..claims() };
+    assert!(Token::parse(signer().sign(&long).as_bytes()).is_err());
+    let deep = format!(r#"{{"sub":{}1{}}}"#, "[".repeat(200), "]".repeat(200));
+    assert!(verdict(forged(&header(), &deep).as_bytes(), now()).is_err());
+    for text in ["", "eyJ", "eyJ.e.e", "..", "a.b", "e30.e30.", "eyJhbGciOiJub25lIn0.e30."] {
+        assert!(Token::parse(text.as_bytes()).is_err(), "{text}");
+    }
+    // Padding, blanks and the other alphabet are other texts.
+    let good = signer().sign(&claims());
+    for text in [format!("{}=", *good), format!(" {}", *good), good.replace('-', "+") + "+"] {
+        assert!(verdict(text.as_bytes(), now()).is_err());
+    }
+}
+
+#[test]
+fn s9_no_leeway_but_five_seconds_on_the_beginning() {
+    let at = |iat_s: u64, exp_s: u64| signer().sign(&Claims { iat_s, exp_s, ..claims() });
+    let end_ms = (NOW_S + 60) * 1000;
+    let short = at(NOW_S, NOW_S + 60);
+    assert!(verdict(short.as_bytes(), WallMs(end_ms - 1)).is_ok());
+    assert_eq!(verdict(short.as_bytes(), WallMs(end_ms)), Err(DenyReason::TokenExpired));
+    assert!(verdict(at(NOW_S + 5, NOW_S + 60).as_bytes(), now()).is_ok());
+    let early = verdict(at(NOW_S + 6, NOW_S + 60).as_bytes(), now());
+    assert_eq!(early, Err(DenyReason::TokenInvalid));
+    // No life that is longer than an hour, empty, or runs backwards.
+    for (iat_s, exp_s) in [(NOW_S, NOW_S + 3601), (NOW_S, NOW_S), (NOW_S, NOW_S - 1)] {
+        assert!(verdict(at(iat_s, exp_s).as_bytes(), now()).is_err());
+    }
+}
+
+#[test]
+fn a_key_that_is_no_longer_to_be_used_verifies_nothing() {
+    let by = Verifier { not_after: Some(now()), ..verifier_of(&signer()) };
+    let text = signer().sign(&claims());
+    let token = Token::parse(text.as_bytes()).expect("a token");
+    assert_eq!(token.verify(&by, now()), Err(DenyReason::TokenInvalid));
+    assert!(token.verify(&by, WallMs(now().0 - 1)).is_ok());
+}
+
+#[test]
+fn a_signer_s_record_must_hold_a_key() {
+    for public in ["", "AA", &URL_SAFE_NO_PAD.encode([0; 32]), &"A".repeat(44)] {
+        let record = json!({"alg": "EdDSA", "public": public, "iss": ISS, "aud": ISS});
+        let record = serde_json::from_value(record).expect("the members are there");
+        assert!(Verifier::of_record("k", &record).is_err(), "{public}");
+    }
+    let unknown = json!({"alg": "HS256", "public": signer().public(), "iss": ISS, "aud": ISS});
+    assert!(serde_json::from_value::<SignerRecord>(unknown).is_err());
+}
