@@ -25,6 +25,7 @@ use portcullis_gateway::GatewayHandle;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+pub use control_half::import;
 use control_half::{ControlHalf, RunningControl};
 use gateway_half::{GatewayHalf, RunningGateway};
 pub use reload::{FileWatch, Reloader, Source};

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::cli::Operator;
+use crate::support::operator::Operator;
 use crate::support::stage::Stage;
 
 #[test]

@@ -1,10 +1,10 @@
 //! The operator's command line against a running installation.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Output;
 
 use serde_json::Value;
 
+use crate::support::operator::Operator;
 use crate::support::portcullis::command;
 use crate::support::stage::Stage;
 use crate::support::upstream::Upstream;
@@ -17,36 +17,6 @@ methods = ["GET"]
 upstream = "app"
 require = { permission = "cluster:read", resource = "cluster/{cluster}" }
 "#;
-
-/// Somebody at the command line of an installation.
-pub(crate) struct Operator<'s>(pub(crate) &'s Stage);
-
-impl Operator<'_> {
-    pub(crate) fn try_run(&self, args: &[&str]) -> Output {
-        let home = &self.0.home;
-        command(args)
-            .current_dir(home.path(""))
-            .env("PORTCULLIS_SERVER", format!("http://{}", self.0.program.control()))
-            .env("PORTCULLIS_TOKEN_FILE", home.data().join("admin-token"))
-            .env("PORTCULLIS_GATEWAY", format!("http://{}", self.0.program.admin_listener()))
-            .env("PORTCULLIS_GATEWAY_TOKEN_FILE", home.data().join("operator-token"))
-            .output()
-            .expect("the program runs")
-    }
-
-    #[track_caller]
-    pub(crate) fn run(&self, args: &[&str]) -> String {
-        let output = self.try_run(args);
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("text")
-    }
-
-    #[track_caller]
-    pub(crate) fn json(&self, args: &[&str]) -> Value {
-        let text = self.run(&[args, &["--json"]].concat());
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
-    }
-}
 
 #[test]
 fn an_operator_takes_a_key_through_its_life() {

@@ -11,6 +11,7 @@ mod bad_input;
 mod balancing;
 mod claims;
 mod cli;
+mod cli_bulk;
 mod denials;
 mod feed;
 mod file_mode;

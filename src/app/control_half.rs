@@ -1,12 +1,13 @@
 //! The control plane's half: its data directory, its secrets, its database and its listener. It
 //! never reads a request.
 
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use portcullis_control::{FeedSigner, FirstTokens, Sealer, SessionSigner, Started};
+use portcullis_control::{FeedSigner, FirstTokens, Imported, Sealer, SessionSigner, Started};
 use portcullis_core::entropy::Entropy;
 use portcullis_core::key::{Pepper, PepperRing};
 use portcullis_core::time::Clock;
@@ -108,6 +109,63 @@ impl ControlHalf {
         });
         RunningControl { directory, runtime, shutdown, task, drain }
     }
+}
+
+/// Fills the data directory of an installation that was never started from an export. Blocks, as
+/// [`super::build`] does. New tokens are written where there are none.
+///
+/// # Errors
+///
+/// What is wrong with the export, or in the way; nothing was imported then.
+pub fn import(
+    config: &Config,
+    input: impl BufRead + Send,
+    progress: impl FnMut(u64) + Send,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+) -> anyhow::Result<Imported> {
+    let directory = DataDirectory::open(&config.control.data_dir)?;
+    let database = config.control.database.0.clone().unwrap_or_else(|| directory.join(DATABASE));
+    let peppers = read_peppers(config, Some(&directory.join(PEPPER))).with_context(|| {
+        "an import needs the peppers of the installation that the export comes from: copy their \
+         files first"
+    })?;
+    let seed = directory.secret_bytes(FEED_SIGNING_KEY, true, entropy.as_ref())?;
+    let signer = FeedSigner::from_seed(&seed);
+    let sealer = Sealer::new(&*directory.secret_bytes(SEALING_KEY, true, entropy.as_ref())?);
+    let session_signers = read_session_signers(config, &directory, entropy.as_ref())?;
+    let secrets = config::ControlSecrets { peppers, signer, sealer, session_signers };
+    let settings = config::control_settings(config, database, secrets)?;
+    let missing: Vec<&str> = [OPERATOR_TOKEN, GATEWAY_TOKEN]
+        .into_iter()
+        .filter(|name| directory.join(name).symlink_metadata().is_err())
+        .collect();
+    block_on_control(async {
+        let control = portcullis_control::open(settings, Arc::clone(clock), Arc::clone(entropy));
+        let control = control.await.map_err(once)?;
+        let imported = control.import(input, !missing.is_empty(), progress, |tokens| {
+            for (name, token) in
+                [(OPERATOR_TOKEN, &tokens.operator), (GATEWAY_TOKEN, &tokens.gateway)]
+            {
+                if missing.contains(&name) {
+                    write_token(&directory.join(name), token.expose())
+                        .map_err(std::io::Error::other)?;
+                }
+            }
+            Ok(())
+        });
+        let imported = imported.await;
+        control.close().await;
+        imported.map_err(once)
+    })
+}
+
+fn block_on_control<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?
+        .block_on(future)
 }
 
 /// The planes' errors hold their cause in their text; as a chain it would be said twice.

@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 
 use super::Usage;
 use super::api::{Api, Remote, present};
+use super::batch;
 use super::outcome::{refuse_existing, show_change};
 use super::output::Column;
+use super::user::filtered;
 
 const COLUMNS: &[Column] = &[
     ("ID", "/id"),
@@ -33,9 +35,8 @@ const ACCESS_COLUMNS: &[Column] = &[
 pub(super) enum Account {
     /// List the service accounts.
     List {
-        /// Only those in this state: active, inactive or revoked.
-        #[arg(long)]
-        state: Option<String>,
+        #[command(flatten)]
+        filters: Box<Filters>,
         #[command(flatten)]
         remote: Remote,
     },
@@ -47,14 +48,47 @@ pub(super) enum Account {
     Access(Named),
     /// Change its names and what is said about it; its keys work on.
     Update(Update),
-    /// Switch it on: its active keys work again.
-    Activate(Named),
-    /// Switch it off: none of its keys works until it is switched on again.
-    Deactivate(Named),
-    /// End it for good; it stays listed.
-    Revoke(Named),
-    /// Delete it and all its keys for good.
-    Delete(Named),
+    /// Switch accounts on: their active keys work again.
+    Activate(Several),
+    /// Switch accounts off: none of their keys works until they are switched on again.
+    Deactivate(Several),
+    /// End accounts for good; they stay listed.
+    Revoke(Several),
+    /// Delete accounts and all their keys for good.
+    Delete(Several),
+}
+
+/// Which accounts are listed.
+#[derive(Debug, Args)]
+pub(super) struct Filters {
+    /// Only those in this state: active, inactive, revoked or deleted.
+    #[arg(long)]
+    state: Option<String>,
+    /// Only those whose username or display name contains this text.
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+    /// Only those in this group, by id.
+    #[arg(long, value_name = "ID")]
+    group: Option<String>,
+    /// Only those made by this: console, api, terraform or migration.
+    #[arg(long, value_name = "WHAT")]
+    managed_by: Option<String>,
+    /// Only those not used since this time, or never.
+    #[arg(long, value_name = "TIME")]
+    unused_since: Option<String>,
+    /// Also those that were deleted.
+    #[arg(long)]
+    include_deleted: bool,
+}
+
+/// One or more service accounts by id or username.
+#[derive(Debug, Args)]
+pub(super) struct Several {
+    /// Ids or usernames.
+    #[arg(value_name = "ACCOUNT", required = true)]
+    accounts: Vec<String>,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 /// A service account by id or username.
@@ -115,13 +149,10 @@ pub(super) struct Update {
 impl Account {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::List { state, remote } => remote.with_api(async |api| {
+            Self::List { filters, remote } => remote.with_api(async |api| {
                 let org = api.org_path().await?;
-                let filter = state.map(|state| format!("?state={}", super::api::encode(&state)));
-                let accounts = api
-                    .list(&format!("{org}/service-accounts{}", filter.unwrap_or_default()))
-                    .await?;
-                remote.output().list(COLUMNS, &accounts)
+                let path = filters.put_on(&format!("{org}/service-accounts"));
+                remote.output().list(COLUMNS, &api.list(&path).await?)
             }),
             Self::Create(create) => create.run(),
             Self::Show(named) => named.remote.with_api(async |api| {
@@ -134,35 +165,64 @@ impl Account {
                 named.remote.output().list(ACCESS_COLUMNS, &rows)
             }),
             Self::Update(update) => update.run(),
-            Self::Activate(named) => named.change(Method::POST, ":activate", None),
-            Self::Deactivate(named) => named.change(
-                Method::POST,
-                ":deactivate",
-                Some("Every caller with one of its keys will be refused."),
-            ),
-            Self::Revoke(named) => named.change(
-                Method::POST,
-                ":revoke",
+            Self::Activate(several) => several.change("activate", None),
+            Self::Deactivate(several) => several
+                .change("deactivate", Some("Every caller with one of its keys will be refused.")),
+            Self::Revoke(several) => several.change(
+                "revoke",
                 Some("Every caller with one of its keys will be refused, for good."),
             ),
-            Self::Delete(named) => named.change(
-                Method::DELETE,
-                "",
-                Some("It and all its keys will be deleted, for good."),
-            ),
+            Self::Delete(several) => {
+                several.change("delete", Some("It and all its keys will be deleted, for good."))
+            }
         }
     }
 }
 
-impl Named {
-    fn change(&self, method: Method, verb: &str, warning: Option<&str>) -> anyhow::Result<()> {
+impl Filters {
+    fn put_on(&self, path: &str) -> String {
+        filtered(
+            path,
+            &[
+                ("state", self.state.as_deref()),
+                ("q", self.search.as_deref()),
+                ("group_id", self.group.as_deref()),
+                ("managed_by", self.managed_by.as_deref()),
+                ("unused_since", self.unused_since.as_deref()),
+                ("include_deleted", self.include_deleted.then_some("true")),
+            ],
+        )
+    }
+}
+
+impl Several {
+    /// One account by its own call, whose answer shows it; more in batches.
+    fn change(&self, action: &str, warning: Option<&str>) -> anyhow::Result<()> {
         if let Some(warning) = warning {
-            self.remote.confirm(&format!("{}: {warning} Go on?", self.account))?;
+            self.remote.confirm(&format!("{}: {warning} Go on?", self.accounts.join(", ")))?;
         }
         self.remote.with_api(async |api| {
-            let path = format!("{}{verb}", api.account_path(&self.account).await?);
-            let changed = api.change(method, &path, None).await?;
-            show_change(self.remote.output(), changed, "service_account", None)
+            if let [account] = self.accounts.as_slice() {
+                let path = api.account_path(account).await?;
+                let changed = match action {
+                    "delete" => api.change(Method::DELETE, &path, None).await?,
+                    verb => api.change(Method::POST, &format!("{path}:{verb}"), None).await?,
+                };
+                return show_change(self.remote.output(), changed, "service_account", None);
+            }
+            let mut ids = Vec::with_capacity(self.accounts.len());
+            for account in &self.accounts {
+                let path = api.account_path(account).await?;
+                let id = path.rsplit('/').next().unwrap_or_default().to_owned();
+                // Two names of one account are one account.
+                if !ids.contains(&id) {
+                    ids.push(id);
+                }
+            }
+            let path = format!("{}/service-accounts:batch", api.org_path().await?);
+            let body = json!({ "action": action });
+            let results = batch::call(api, &path, &body, Some(&ids)).await?;
+            batch::show(self.remote.output(), results, None)
         })
     }
 }

@@ -351,12 +351,30 @@ impl Api {
         }
     }
 
-    /// The path of a key: of the account that owns it.
+    /// The path of the user with this id or username.
+    pub(crate) async fn user_path(&self, wanted: &str) -> anyhow::Result<String> {
+        let org = self.org_path().await?;
+        if is_uuid(wanted) {
+            return Ok(format!("{org}/users/{wanted}"));
+        }
+        let found = self.list(&format!("{org}/users?username={}", encode(wanted))).await?;
+        match found.iter().find(|user| is_called(user, wanted)).or(found.first()) {
+            Some(user) => Ok(format!("{org}/users/{}", id_of(user)?)),
+            None => bail!("no user {wanted:?}; `portcullis user list` shows them"),
+        }
+    }
+
+    /// The path of a key: of the account or user that owns it.
     pub(crate) async fn key_path(&self, key_id: &KeyId) -> anyhow::Result<String> {
         let key_id = key_id.to_string();
+        Ok(format!("{}/{key_id}", self.keys_path_of(&key_id).await?))
+    }
+
+    /// The path of the keys among which this one is.
+    pub(crate) async fn keys_path_of(&self, key_id: &str) -> anyhow::Result<String> {
         let org = self.org_path().await?;
         let keys = self.list(&format!("{org}/keys?page_size=200")).await?;
-        let key = keys.iter().find(|key| key.get("id").and_then(Value::as_str) == Some(&key_id));
+        let key = keys.iter().find(|key| key.get("id").and_then(Value::as_str) == Some(key_id));
         let Some(key) = key else {
             bail!("no key {key_id}; `portcullis key list` shows the ids");
         };
@@ -366,7 +384,7 @@ impl Api {
             Some("user") => "users",
             _ => "service-accounts",
         };
-        Ok(format!("{org}/{family}/{owner}/keys/{key_id}"))
+        Ok(format!("{org}/{family}/{owner}/keys"))
     }
 
     /// The id of a resource given as id, name or `kind/ref`; `org` is the root.

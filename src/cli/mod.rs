@@ -6,6 +6,7 @@ mod account;
 mod announce;
 mod api;
 mod audit;
+mod batch;
 mod binding;
 mod configuration;
 mod demo;
@@ -17,11 +18,14 @@ mod names;
 mod org;
 mod outcome;
 mod output;
+mod policy;
 mod progress;
 mod resource;
 mod role;
 mod serve;
+mod transfer;
 mod usage;
+mod user;
 
 use std::process::ExitCode;
 
@@ -68,6 +72,9 @@ enum Command {
     /// API keys.
     #[command(subcommand)]
     Key(key::Key),
+    /// Human users.
+    #[command(subcommand)]
+    User(user::User),
     /// Roles.
     #[command(subcommand)]
     Role(role::Role),
@@ -92,6 +99,10 @@ enum Command {
     Audit(audit::Audit),
     /// Why is a request with this key allowed or refused?
     Explain(explain::Explain),
+    /// Write everything of one organization, or of the installation, to a file.
+    Export(transfer::Export),
+    /// Fill an empty data directory from an export.
+    Import(transfer::Import),
     /// The configuration file.
     #[command(subcommand)]
     Config(configuration::Configuration),
@@ -157,6 +168,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Gateway(gateway) => gateway.run(),
         Command::Account(account) => account.run(),
         Command::Key(key) => key.run(),
+        Command::User(user) => user.run(),
         Command::Role(role) => role.run(),
         Command::Binding(binding) => binding.run(),
         Command::Org(org) => org.run(),
@@ -166,6 +178,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Usage(usage) => usage.run(),
         Command::Audit(audit) => audit.run(),
         Command::Explain(explain) => explain.run(),
+        Command::Export(export) => export.run(),
+        Command::Import(import) => import.run(),
         Command::Config(configuration) => configuration.run(),
         Command::Completions { shell } => {
             let mut script = Vec::new();

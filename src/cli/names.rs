@@ -10,7 +10,7 @@ use super::api::Api;
 /// resources tell one. An id that nobody may look up stays.
 pub(super) async fn put_names(api: &Api, org: &str, items: &mut [Value], pointers: &[&str]) {
     let mut names = BTreeMap::new();
-    for list in ["service-accounts", "resources"] {
+    for list in ["service-accounts", "users", "resources"] {
         let found = api.list(&format!("{org}/{list}")).await.unwrap_or_default();
         names.extend(found.iter().filter_map(named));
     }

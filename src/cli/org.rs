@@ -9,6 +9,7 @@ use serde_json::json;
 use super::api::{Remote, present};
 use super::outcome::{refuse_existing, show_change};
 use super::output::Column;
+use super::policy::Policy;
 
 const COLUMNS: &[Column] = &[
     ("ID", "/id"),
@@ -35,6 +36,9 @@ pub(super) enum Org {
     },
     /// Create an organization and its owner's key; needs the operator's token.
     Create(Create),
+    /// What the organization allows.
+    #[command(subcommand)]
+    Policy(Policy),
 }
 
 /// Create an organization.
@@ -73,6 +77,7 @@ impl Org {
                 remote.output().object(found.get("organization").unwrap_or(&found))
             }),
             Self::Create(create) => create.run(),
+            Self::Policy(policy) => policy.run(),
         }
     }
 }

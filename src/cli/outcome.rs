@@ -20,7 +20,8 @@ pub(super) fn refuse_existing(secret_file: Option<&PathBuf>) -> anyhow::Result<(
     }
 }
 
-/// Shows the result of a change. A new key's value is shown once, or goes to `secret_file`.
+/// Shows the result of a change. A new key's value is shown once, or goes to `secret_file`; on a
+/// terminal a person who named none is offered one.
 pub(super) fn show_change(
     output: Output,
     mut response: Value,
@@ -31,6 +32,11 @@ pub(super) fn show_change(
         Some(Value::String(value)) => Some(Zeroizing::new(value.clone())),
         _ => None,
     };
+    let offered = match (&value, secret_file) {
+        (Some(_), None) if !output.is_json() => offered_file()?,
+        _ => None,
+    };
+    let secret_file = secret_file.or(offered.as_ref());
     if let (Some(path), Some(value)) = (secret_file, &value) {
         write_token(path, value)?;
         if let Some(members) = response.as_object_mut() {
@@ -60,6 +66,22 @@ pub(super) fn show_change(
     Ok(())
 }
 
+/// The file that a person wants the key in. One that exists is asked for again: the key exists by
+/// now, and must not be lost to a refusal.
+fn offered_file() -> anyhow::Result<Option<PathBuf>> {
+    loop {
+        let name = Output::ask("File for the key, mode 0600 (empty: show it here):")?;
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let path = PathBuf::from(name);
+        match refuse_existing(Some(&path)) {
+            Ok(()) => return Ok(Some(path)),
+            Err(error) => Output::note(&error.to_string()),
+        }
+    }
+}
+
 /// The problem of a refused call, with what to do next.
 pub(super) fn refusal(status: u16, problem: &Value) -> anyhow::Error {
     let text = |key: &str| problem.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -85,7 +107,7 @@ pub(super) fn refusal(status: u16, problem: &Value) -> anyhow::Error {
             "use a token of an account or user whose role has it"
         }
         (404, _) => "the list commands show what there is",
-        (409, "operation_not_offered") => "`portcullis org show` shows what its policy offers",
+        (409, "operation_not_offered") => "`portcullis org policy show` shows what is offered",
         (409, "service_account_inactive") => "`portcullis account activate` switches it on",
         (409, "username_taken" | "name_taken") => "choose another name",
         (429 | 503, _) => "try again in a moment",

@@ -126,6 +126,17 @@ impl Output {
         writeln!(io::stderr().lock(), "portcullis: {}", lines.join("\n")).unwrap_or_default();
     }
 
+    /// Asks for a line of text; empty without a terminal.
+    pub(crate) fn ask(question: &str) -> anyhow::Result<String> {
+        if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+            return Ok(String::new());
+        }
+        write!(io::stderr().lock(), "{} ", printable(question)).context("cannot ask")?;
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).context("no answer could be read")?;
+        Ok(answer.trim().to_owned())
+    }
+
     /// Asks before something that cannot be undone or breaks callers.
     pub(crate) fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
         if yes {

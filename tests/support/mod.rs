@@ -5,6 +5,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod http;
+pub(crate) mod operator;
 pub(crate) mod portcullis;
 pub(crate) mod snapshot;
 pub(crate) mod stage;

@@ -25,6 +25,14 @@ pub struct FirstTokens {
     pub gateway: PlainKey,
 }
 
+/// The two keys that an import makes: those of the installation itself.
+pub struct FreshTokens {
+    /// A key of the installation's operator.
+    pub operator: PlainKey,
+    /// What gateways may present at the feed.
+    pub gateway: PlainKey,
+}
+
 /// What [`crate::Control::bootstrap`] found.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Started {

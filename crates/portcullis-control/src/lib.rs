@@ -29,6 +29,7 @@ mod sessions;
 mod settings;
 mod slow;
 mod store;
+mod transfer;
 mod usage;
 
 use std::net::SocketAddr;
@@ -40,11 +41,13 @@ use portcullis_core::time::Clock;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use bootstrap::{BootstrapError, FirstTokens, Started};
+pub use bootstrap::{BootstrapError, FirstTokens, FreshTokens, Started};
 pub use chain::{ChainFault, ChainVerdict, ExportWalk};
 pub use sealer::Sealer;
 pub use settings::{FeedSigner, SessionSigner, Settings};
 pub use store::OpenError;
+pub use transfer::import::{ImportError, Imported};
+pub use transfer::{Seal, is_end};
 
 use api::App;
 
@@ -84,6 +87,28 @@ impl Control {
         deliver: impl FnOnce(&FirstTokens) -> std::io::Result<()> + Send,
     ) -> Result<Started, BootstrapError> {
         bootstrap::run(&self.app, deliver).await
+    }
+
+    /// Closes the database of a control plane that never listened.
+    pub async fn close(self) {
+        self.app.close().await;
+    }
+
+    /// Fills an empty database with an export: all of it, or nothing. `progress` is told the number
+    /// of lines read so far; `deliver` stores the installation's new tokens before the commit, if
+    /// `fresh_tokens` are wanted.
+    ///
+    /// # Errors
+    ///
+    /// [`ImportError`] names the line that is damaged, or what else is in the way.
+    pub async fn import(
+        &self,
+        input: impl std::io::BufRead + Send,
+        fresh_tokens: bool,
+        progress: impl FnMut(u64) + Send,
+        deliver: impl FnOnce(&FreshTokens) -> std::io::Result<()> + Send,
+    ) -> Result<Imported, ImportError> {
+        transfer::import::run(&self.app, input, fresh_tokens, progress, deliver).await
     }
 
     /// The position of the newest committed change.

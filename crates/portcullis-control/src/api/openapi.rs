@@ -195,7 +195,7 @@ fn parameters(operation: &Operation) -> Vec<Value> {
         match operation.answer {
             Answer::Page(_) => drop(Paging::read(query)),
             Answer::Mutation(_) => _ = Wait::read(query),
-            Answer::Object(_) | Answer::Plain(_) => {}
+            Answer::Lines | Answer::Object(_) | Answer::Plain(_) => {}
         }
         if let Some(filters) = operation.filters {
             filters(query);
@@ -233,7 +233,7 @@ fn parameters(operation: &Operation) -> Vec<Value> {
 pub(crate) fn is_guarded(operation: &Operation) -> bool {
     match operation.answer {
         Answer::Mutation(Envelope { creates, unversioned, .. }) => !creates && !unversioned,
-        Answer::Object(_) | Answer::Page(_) | Answer::Plain(_) => false,
+        Answer::Lines | Answer::Object(_) | Answer::Page(_) | Answer::Plain(_) => false,
     }
 }
 
@@ -241,6 +241,14 @@ fn responses(operation: &Operation) -> Map<String, Value> {
     let mut responses = refusals(operation);
     let mut put = |status: &str, response: Value| _ = responses.insert(status.to_owned(), response);
     match operation.answer {
+        Answer::Lines => {
+            let mut lines = success(operation, &json!({"type": "string"}), &["Cache-Control"]);
+            if let Some(content) = lines["content"].as_object_mut() {
+                let schema = content.remove("application/json").unwrap_or_default();
+                content.insert("application/x-ndjson".to_owned(), schema);
+            }
+            put("200", lines);
+        }
         Answer::Plain(name) => put("200", success(operation, &object(name), &[])),
         Answer::Object(name) => {
             put("200", success(operation, &object(name), &["ETag"]));
@@ -510,6 +518,7 @@ mod tests {
 
     fn objects_of(operation: &Operation) -> Vec<&'static str> {
         match operation.answer {
+            Answer::Lines => Vec::new(),
             Answer::Object(name) | Answer::Page(name) | Answer::Plain(name) => vec![name],
             Answer::Mutation(envelope) => {
                 let more = envelope.more.iter().map(|(_, name)| *name);

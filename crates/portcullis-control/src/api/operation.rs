@@ -115,6 +115,8 @@ pub(crate) enum Answer {
     Page(&'static str),
     /// Something without a version.
     Plain(&'static str),
+    /// Lines of JSON, as many as there are.
+    Lines,
     /// The envelope of a mutation.
     Mutation(Envelope),
 }

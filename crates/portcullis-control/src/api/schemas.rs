@@ -131,8 +131,9 @@ fn batch_result() -> Value {
         ("status", number()),
         ("code", nullable(text())),
         ("detail?", text()),
-        ("value?", text()),
-        ("secret?", text()),
+        ("value?", nullable(text())),
+        ("secret?", nullable(text())),
+        ("value_withheld?", truth()),
     ])
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod imports;
 pub(crate) mod keys;
 pub(crate) mod organizations;
 pub(crate) mod policy;
+pub(crate) mod rebuild;
 pub(crate) mod records;
 pub(crate) mod resources;
 pub(crate) mod retirement;

@@ -67,6 +67,20 @@ pub(super) async fn insert_setting(
     Ok(())
 }
 
+/// Gives a setting that has a value another one.
+pub(crate) async fn replace_setting(
+    conn: &mut SqliteConnection,
+    name: &'static str,
+    value: &str,
+) -> Result<(), StoreError> {
+    let done = sqlx::query("UPDATE installation SET value = $2 WHERE name = $1")
+        .bind(name)
+        .bind(value)
+        .execute(conn)
+        .await?;
+    super::exactly_one(&done)
+}
+
 pub(crate) async fn find_key(
     conn: &mut SqliteConnection,
     id: KeyId,

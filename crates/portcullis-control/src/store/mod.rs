@@ -24,6 +24,7 @@ pub(crate) mod resources;
 pub(crate) mod roles;
 pub(crate) mod security_policies;
 pub(crate) mod states;
+pub(crate) mod tables;
 pub(crate) mod unit;
 pub(crate) mod usage;
 pub(crate) mod users;

@@ -49,6 +49,20 @@ pub(crate) async fn find(
     Ok(row)
 }
 
+/// Whether there is any.
+pub(crate) async fn exists(conn: &mut SqliteConnection) -> Result<bool, StoreError> {
+    let found: Option<String> =
+        sqlx::query_scalar("SELECT id FROM organizations LIMIT 1").fetch_optional(conn).await?;
+    Ok(found.is_some())
+}
+
+/// The ids of all.
+pub(crate) async fn list_ids(conn: &mut SqliteConnection) -> Result<Vec<String>, StoreError> {
+    let ids =
+        sqlx::query_scalar("SELECT id FROM organizations ORDER BY id").fetch_all(conn).await?;
+    Ok(ids)
+}
+
 /// One page of all organizations; `only` limits it to one.
 pub(crate) async fn list(
     conn: &mut SqliteConnection,

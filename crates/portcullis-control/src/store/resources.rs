@@ -57,6 +57,18 @@ pub(crate) async fn find(
     Ok(row)
 }
 
+/// All resources of an organization.
+pub(crate) async fn list_all(
+    conn: &mut SqliteConnection,
+    org_id: &str,
+) -> Result<Vec<ResourceRow>, StoreError> {
+    let rows = sqlx::query_as("SELECT * FROM resources WHERE org_id = $1 ORDER BY created_ms, id")
+        .bind(org_id)
+        .fetch_all(conn)
+        .await?;
+    Ok(rows)
+}
+
 pub(crate) async fn find_by_ref(
     conn: &mut SqliteConnection,
     org_id: &str,

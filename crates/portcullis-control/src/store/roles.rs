@@ -89,6 +89,18 @@ pub(crate) async fn is_in_use(conn: &mut SqliteConnection, id: &str) -> Result<b
     Ok(found.is_some())
 }
 
+/// All custom roles of an organization.
+pub(crate) async fn list_all(
+    conn: &mut SqliteConnection,
+    org_id: &str,
+) -> Result<Vec<RoleRow>, StoreError> {
+    let rows = sqlx::query_as("SELECT * FROM roles WHERE org_id = $1 ORDER BY id")
+        .bind(org_id)
+        .fetch_all(conn)
+        .await?;
+    Ok(rows)
+}
+
 pub(crate) async fn list(
     conn: &mut SqliteConnection,
     org_id: &str,

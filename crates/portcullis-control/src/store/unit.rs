@@ -40,6 +40,8 @@ pub(crate) struct Unit {
     now: WallMs,
     head: FeedHead,
     changes: Vec<Change>,
+    /// Whether gateways have to start over, so that no single change is told.
+    rewrites: bool,
 }
 
 /// A committed unit, or one that found nothing to do.
@@ -60,7 +62,7 @@ impl Unit {
     ) -> Result<Unit, StoreError> {
         let mut turn = store.writer.turn().await?;
         let head = feed::find_head(turn.conn()).await?;
-        Ok(Unit { turn, ledger, now, head, changes: Vec::new() })
+        Ok(Unit { turn, ledger, now, head, changes: Vec::new(), rewrites: false })
     }
 
     /// The connection for the statements of the store.
@@ -94,7 +96,9 @@ impl Unit {
         }
         self.head.digest.add(RecordSum::of_canonical(kind, id, &new));
         feed::save_record(self.turn.conn(), kind, id, &new).await?;
-        self.changes.push(Change::Put { kind, id: id.to_owned(), record });
+        if !self.rewrites {
+            self.changes.push(Change::Put { kind, id: id.to_owned(), record });
+        }
         Ok(())
     }
 
@@ -132,6 +136,18 @@ impl Unit {
     /// The position of the change if it commits.
     pub(crate) fn next_position(&self) -> Position {
         Position { epoch: self.head.position.epoch, seq: self.head.position.seq + 1 }
+    }
+
+    /// History goes on after `position`, in the next epoch: whatever gateways hold, they start over.
+    /// For a database that has no history of its own.
+    pub(crate) fn rewrite_history(&mut self, position: Position) {
+        self.rewrites = true;
+        self.head.position = Position { epoch: position.epoch + 1, seq: position.seq };
+    }
+
+    /// The newest position before this unit.
+    pub(crate) fn position(&self) -> Position {
+        self.head.position
     }
 
     /// Whether gateways will learn anything from this unit.

@@ -117,6 +117,17 @@ impl Plant {
         self.dir.path().join("portcullis.db")
     }
 
+    /// Stops and goes to a directory without a database.
+    pub(crate) async fn move_to_a_new_directory(&mut self) {
+        self.stop().await;
+        self.dir = tempfile::tempdir().unwrap();
+    }
+
+    /// Randomness of its own for whoever opens the database besides.
+    pub(crate) fn entropy(&self, seed: u64) -> Arc<dyn Entropy> {
+        Arc::new(TestEntropy(AtomicU64::new(seed << 40)))
+    }
+
     pub(crate) fn settings(database: &Path, change_log_length: u64) -> Settings {
         Settings {
             listen: "127.0.0.1:0".parse().unwrap(),

@@ -26,5 +26,6 @@ mod resources;
 mod sessions;
 mod states;
 mod storage;
+mod transfer;
 mod usage;
 mod users;

@@ -4,6 +4,7 @@
 mod access;
 mod account_groups;
 mod audit_events;
+mod exports;
 mod gateways;
 mod groups;
 mod keys;
@@ -28,6 +29,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     organizations::create::OPERATION,
     organizations::read::OPERATION,
     organizations::update::OPERATION,
+    exports::organization::OPERATION,
     policy::read::OPERATION,
     policy::update::OPERATION,
     organizations::suspend::OPERATION,
@@ -116,6 +118,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     audit_events::read::OPERATION,
     audit_events::verify::OPERATION,
     usage::organization::OPERATION,
+    exports::installation::OPERATION,
     gateways::list::OPERATION,
     gateways::read::OPERATION,
     gateways::remove::OPERATION,
