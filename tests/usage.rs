@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::admin::{Admin, Key};
-use crate::support::stage::Stage;
+use crate::support::stage::{OPEN_ROUTE, Stage};
+use crate::support::upstream::Upstream;
 use crate::support::wait::{self, Stopwatch};
 
 /// What a last use may lag by default.
@@ -45,6 +46,28 @@ fn a_use_at_the_gateway_is_shown_within_ten_seconds_for_the_secret_that_was_used
     assert_eq!((&usage["total_calls"], &usage["total_denied"]), (&json!(4), &json!(0)));
     let days = usage["days"].as_array().unwrap();
     assert_eq!(days.iter().map(|day| day["calls"].as_u64().unwrap()).sum::<u64>(), 4);
+}
+
+#[test]
+fn an_organization_may_want_its_uses_sooner_than_the_gateway_reports_by_itself() {
+    let config = format!("[feed]\nusage_interval = \"8s\"\n{OPEN_ROUTE}");
+    let stage = Stage::with(Upstream::nginx(), &config);
+    let policy = format!("{}/policy", stage.owner.organization);
+    stage.owner.patch(&policy, &json!({"last_used_flush_s": 1}));
+    let account = stage.owner.account("ci");
+    let key = stage.owner.key(&account, "main");
+    let used = |times: u64| {
+        wait::until("the use", || {
+            Some(shown(&stage.owner, &key)).filter(|key| key["use_count"] == times)
+        });
+    };
+    // The first report brings the wish back.
+    stage.ask(&key.value).expect_status(200);
+    used(1);
+    let watch = Stopwatch::start();
+    stage.ask(&key.value).expect_status(200);
+    used(2);
+    assert!(watch.elapsed() < Duration::from_secs(5), "{:?}", watch.elapsed());
 }
 
 #[test]

@@ -14,6 +14,8 @@ use crate::store::usage;
 
 /// How often it looks for something to do.
 const ROUND: Duration = Duration::from_millis(250);
+/// How long uses wait that could not be written.
+const FLUSH_PAUSE: Duration = Duration::from_secs(10);
 /// How often old days are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// How often answers to idempotent calls and the secrets sealed for them are looked through.
@@ -32,14 +34,18 @@ pub(crate) async fn run(app: App, shutdown: CancellationToken) {
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut prune, mut retire) = (Due::every(PRUNE_EVERY), Due::every(RETIRE_EVERY));
     let mut forget = Due::every(FORGET_EVERY);
+    let mut flush_again = None;
     let (mut seal, mut heard_since) = (Due::every(SEAL_EVERY), None);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = rounds.tick() => {}
         }
-        app.usage.flush(&app).await;
         let now = app.clock.now();
+        if flush_again.is_none_or(|at| now.mono >= at) {
+            let failed = !app.usage.flush(&app).await;
+            flush_again = failed.then(|| MonoNs(now.mono.0.saturating_add(nanos(FLUSH_PAUSE))));
+        }
         heard_since = match app.publisher.hears_all().await {
             true => heard_since.or(Some(now.mono)),
             false => None,

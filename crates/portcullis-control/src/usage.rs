@@ -49,29 +49,29 @@ impl OwnUsage {
         (used.at_ms, used.source) = (at_ms, ip.map(str::to_owned));
     }
 
-    /// Writes what was used; what cannot be written now waits on.
-    pub(crate) async fn flush(&self, app: &Shared) {
+    /// Writes what was used; what cannot be written now waits on. False if it does.
+    pub(crate) async fn flush(&self, app: &Shared) -> bool {
         let taken = std::mem::take(&mut *self.0.lock().await);
         if taken.is_empty() {
-            return;
+            return true;
         }
         let used: Vec<Used> = taken.values().cloned().collect();
         let report = Report { id: None, used: &used, denials: Vec::new() };
         let now = app.now();
-        if let Err(error) =
-            usage::record(&app.store, &app.ledger, report, now, app.entropy.as_ref()).await
-        {
-            tracing::warn!(%error, "the use of keys at the admin API was not written yet");
-            let mut waiting = self.0.lock().await;
-            for (kind, earlier) in taken {
-                waiting
-                    .entry(kind)
-                    .and_modify(|later| {
-                        later.allowed += earlier.allowed;
-                        later.denied += earlier.denied;
-                    })
-                    .or_insert(earlier);
-            }
+        let written =
+            usage::record(&app.store, &app.ledger, report, now, app.entropy.as_ref()).await;
+        let Err(error) = written else { return true };
+        tracing::warn!(%error, "the use of keys at the admin API was not written yet");
+        let mut waiting = self.0.lock().await;
+        for (kind, earlier) in taken {
+            waiting
+                .entry(kind)
+                .and_modify(|later| {
+                    later.allowed += earlier.allowed;
+                    later.denied += earlier.denied;
+                })
+                .or_insert(earlier);
         }
+        false
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER};
+use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -84,7 +85,8 @@ pub(crate) enum CallFault {
 pub(crate) enum Reported {
     /// The control plane has no such endpoint.
     NotWanted,
-    Taken,
+    /// It wants the next one within this long.
+    Taken { within: Option<Duration> },
     /// It will never take this body.
     Unreadable,
 }
@@ -158,7 +160,7 @@ impl FeedClient {
     /// Acknowledges a state.
     pub(crate) async fn ack(&mut self, body: Bytes) -> Result<(), CallFault> {
         let request = self.request(Method::POST, "/feed/v1/acks", body)?;
-        let status = self.post(request).await?;
+        let status = self.post(request).await?.status;
         if status.is_success() { Ok(()) } else { Err(CallFault::Refused(status)) }
     }
 
@@ -169,8 +171,13 @@ impl FeedClient {
         request.headers_mut().insert(HeaderName::from_static("idempotency-key"), id);
         let lines = HeaderValue::from_static("application/x-ndjson");
         request.headers_mut().insert(CONTENT_TYPE, lines);
-        match self.post(request).await? {
-            status if status.is_success() => Ok(Reported::Taken),
+        let answer = self.post(request).await?;
+        match answer.status {
+            status if status.is_success() => {
+                let within = answer.headers.get("portcullis-usage-within");
+                let seconds = within.and_then(|within| within.to_str().ok()?.parse().ok());
+                Ok(Reported::Taken { within: seconds.map(Duration::from_secs) })
+            }
             StatusCode::NOT_FOUND => Ok(Reported::NotWanted),
             StatusCode::BAD_REQUEST
             | StatusCode::PAYLOAD_TOO_LARGE
@@ -182,16 +189,16 @@ impl FeedClient {
         }
     }
 
-    async fn post(&mut self, request: Request<Full<Bytes>>) -> Result<StatusCode, CallFault> {
+    async fn post(&mut self, request: Request<Full<Bytes>>) -> Result<Parts, CallFault> {
         let mut sender = match self.post_sender.take().filter(|sender| !sender.is_closed()) {
             Some(sender) => sender,
             None => self.connect().await?,
         };
         let response = within(PATIENCE, sender.send_request(request)).await?;
-        let status = response.status();
-        let _ = Limited::new(response.into_body(), ERROR_BODY).collect().await;
+        let (parts, body) = response.into_parts();
+        let _ = Limited::new(body, ERROR_BODY).collect().await;
         self.post_sender = Some(sender);
-        Ok(status)
+        Ok(parts)
     }
 
     async fn connect(&self) -> Result<http1::SendRequest<Full<Bytes>>, CallFault> {

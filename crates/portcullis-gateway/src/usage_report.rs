@@ -16,10 +16,13 @@ use crate::phase::nanos;
 use crate::shared::Shared;
 use crate::usage::{Count, Counts, Desk, Use};
 
-/// Lines of one body: well below the 1 MiB that a control plane takes.
-const BODY_LINES: usize = 2000;
+/// Lines of one body: well below the 1 MiB that a control plane takes, and few enough that its
+/// database is not held up for long.
+const BODY_LINES: usize = 1000;
 /// Most lines that wait for a control plane that does not answer, so that memory stays bounded.
 const MOST_WAITING: usize = 1 << 18;
+/// No control plane can ask for reports more often than this.
+const SOONEST: Duration = Duration::from_secs(1);
 /// A control plane that answers 404 is asked again after this long.
 const REFUSED_PAUSE: Duration = Duration::from_secs(300);
 /// A body that could not be delivered for so long is given up: the control plane remembers the ids
@@ -37,6 +40,8 @@ pub(crate) struct Reporter {
     number: u64,
     /// Until when nothing is reported, because nobody wants it.
     off_until: Option<MonoNs>,
+    /// How often reports go: as configured, or as soon as the control plane wants them.
+    every: Duration,
 }
 
 /// A body that has its id and stays as it is until it is delivered.
@@ -56,7 +61,7 @@ enum Sent {
 
 impl Reporter {
     pub(crate) fn new(shared: Arc<Shared>, desk: Desk) -> Self {
-        let since = shared.clock.now().mono;
+        let (since, every) = (shared.clock.now().mono, desk.every);
         Self {
             shared,
             desk,
@@ -65,20 +70,26 @@ impl Reporter {
             sealed: None,
             number: 0,
             off_until: None,
+            every,
         }
     }
 
     /// Reports at every interval, and once more when the workers have ended.
     pub(crate) async fn run(mut self, stopped: CancellationToken) {
-        let mut rounds = tokio::time::interval(self.desk.every);
-        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut rounds = rounds(self.every);
         loop {
             tokio::select! {
                 received = self.desk.from.recv() => match received {
                     Some(counts) => self.gather(counts),
                     None => break,
                 },
-                _ = rounds.tick() => self.report().await,
+                _ = rounds.tick() => {
+                    self.report().await;
+                    if rounds.period() != self.every {
+                        rounds = self::rounds(self.every);
+                        rounds.reset();
+                    }
+                }
                 () = stopped.cancelled() => break,
             }
         }
@@ -130,14 +141,18 @@ impl Reporter {
         }
         let result = self.desk.client.report(&sealed.id, sealed.body.clone()).await;
         let label = match &result {
-            Ok(Reported::Taken) => "taken",
+            Ok(Reported::Taken { .. }) => "taken",
             Ok(Reported::NotWanted) => "not_wanted",
             Ok(Reported::Unreadable) => "unreadable",
             Err(_) => "failed",
         };
         self.shared.metrics.usage_reports.with_label_values(&[label]).inc();
         match result {
-            Ok(Reported::Taken) => Sent::Done,
+            Ok(Reported::Taken { within }) => {
+                let within = within.unwrap_or(self.desk.every).max(SOONEST);
+                self.every = self.desk.every.min(within);
+                Sent::Done
+            }
             Ok(Reported::NotWanted) => {
                 tracing::info!("the control plane takes no reports of usage");
                 self.off_until = Some(MonoNs(now.0.saturating_add(nanos(REFUSED_PAUSE))));
@@ -183,6 +198,12 @@ impl Reporter {
     fn dropped(&self, why: &str, uses: u64) {
         self.shared.metrics.usage_dropped.with_label_values(&[why]).inc_by(uses);
     }
+}
+
+fn rounds(every: Duration) -> tokio::time::Interval {
+    let mut rounds = tokio::time::interval(every);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    rounds
 }
 
 /// One line of a report; a denied request's has the reason.

@@ -9,13 +9,19 @@ use crate::caller::find_owner;
 use crate::instant::Stamp;
 use crate::store::audit::{Actor, CREDENTIAL_DENIED, Event, Origin, Outcome, Target};
 use crate::store::usage::{self, Report, Used};
-use crate::store::{StoreError, View, keys};
+use crate::store::{StoreError, View, keys, organizations};
 
 /// Refusals of one report that the audit log looks at: it must not be filled by whoever guesses.
 const MOST_REFUSALS: usize = 1000;
 
-/// Counts a report unless its id was counted before.
-pub(crate) async fn take(app: &App, gateway: &str, id: &str, used: &[Used]) -> Result<(), Problem> {
+/// Counts a report unless its id was counted before. Within how many seconds the organizations that
+/// it names want the next one, by their policy.
+pub(crate) async fn take(
+    app: &App,
+    gateway: &str,
+    id: &str,
+    used: &[Used],
+) -> Result<Option<u32>, Problem> {
     let mut view = app.store.view().await?;
     let mut denials = Vec::new();
     for one in used.iter().filter(|one| one.denied > 0) {
@@ -30,10 +36,13 @@ pub(crate) async fn take(app: &App, gateway: &str, id: &str, used: &[Used]) -> R
     let id = format!("{gateway}/{id}");
     let report = Report { id: Some(&id), used, denials };
     let now = app.now();
-    if !usage::record(&app.store, &app.ledger, report, now, app.entropy.as_ref()).await? {
+    let counted = usage::record(&app.store, &app.ledger, report, now, app.entropy.as_ref()).await?;
+    let Some(orgs) = counted else {
         tracing::debug!(gateway, id, "a report of usage came again and was not counted");
-    }
-    Ok(())
+        return Ok(None);
+    };
+    let policies = organizations::list_policies(app.store.view().await?.conn(), &orgs).await?;
+    Ok(policies.iter().map(|policy| policy.last_used_flush_s).min())
 }
 
 /// Whether the credential itself was refused. What a caller with a good key may not do is counted

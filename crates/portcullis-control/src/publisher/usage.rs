@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use portcullis_core::feed::parse_strict;
 use portcullis_core::key::KeyId;
@@ -47,12 +47,25 @@ pub(super) async fn receive(State(app): State<App>, headers: HeaderMap, body: Bo
         Err(refused) => return refused,
     };
     match count(&app, &gateway.id, &headers, body).await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Ok(within) => {
+            let mut response = StatusCode::NO_CONTENT.into_response();
+            if let Some(seconds) = within {
+                let name = HeaderName::from_static("portcullis-usage-within");
+                response.headers_mut().insert(name, HeaderValue::from(seconds));
+            }
+            response
+        }
         Err(problem) => problem.into_response(),
     }
 }
 
-async fn count(app: &App, gateway: &str, headers: &HeaderMap, body: Body) -> Result<(), Problem> {
+/// Within how many seconds the next report is wanted.
+async fn count(
+    app: &App,
+    gateway: &str,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Option<u32>, Problem> {
     let id = headers.get("idempotency-key").and_then(|id| id.to_str().ok()).unwrap_or_default();
     let visible = |byte: u8| byte.is_ascii_graphic();
     if id.is_empty() || id.len() > 128 || !id.bytes().all(visible) {

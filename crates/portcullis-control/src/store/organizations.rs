@@ -1,6 +1,6 @@
 //! Rows of organizations.
 
-use sqlx::SqliteConnection;
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::StoreError;
 use super::page::{Order, Slice};
@@ -61,6 +61,31 @@ pub(crate) async fn list_ids(conn: &mut SqliteConnection) -> Result<Vec<String>,
     let ids =
         sqlx::query_scalar("SELECT id FROM organizations ORDER BY id").fetch_all(conn).await?;
     Ok(ids)
+}
+
+/// The policies of these organizations.
+pub(crate) async fn list_policies(
+    conn: &mut SqliteConnection,
+    ids: &[String],
+) -> Result<Vec<OrgPolicy>, StoreError> {
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        #[sqlx(try_from = "String")]
+        policy: OrgPolicy,
+    }
+    let mut policies = Vec::new();
+    for some in ids.chunks(500) {
+        let start = "SELECT policy FROM organizations WHERE id IN (";
+        let mut query = QueryBuilder::<Sqlite>::new(start);
+        let mut list = query.separated(", ");
+        for id in some {
+            list.push_bind(id.clone());
+        }
+        query.push(")");
+        let rows: Vec<Row> = query.build_query_as().fetch_all(&mut *conn).await?;
+        policies.extend(rows.into_iter().map(|row| row.policy));
+    }
+    Ok(policies)
 }
 
 /// One page of all organizations; `only` limits it to one.

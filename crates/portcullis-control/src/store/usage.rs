@@ -51,20 +51,21 @@ pub(crate) struct Report<'a> {
     pub(crate) denials: Vec<Event>,
 }
 
-/// Counts a report. False if its body was counted before.
+/// Counts a report. The organizations whose keys it names, or nothing if its body was counted
+/// before.
 pub(crate) async fn record(
     store: &Store,
     ledger: &Ledger,
     report: Report<'_>,
     now: WallMs,
     entropy: &dyn Entropy,
-) -> Result<bool, StoreError> {
+) -> Result<Option<Vec<String>>, StoreError> {
     let Report { id, used, denials } = report;
     let mut turn = store.writer.turn().await?;
     if let Some(id) = id
         && !remember(turn.conn(), id, column(now)).await?
     {
-        return Ok(false);
+        return Ok(None);
     }
     let keys = find_keys(turn.conn(), used).await?;
     let mut of_keys: BTreeMap<&str, Sum> = BTreeMap::new();
@@ -90,8 +91,10 @@ pub(crate) async fn record(
     for denial in denials {
         audit::append_refusal(turn.conn(), denial, now, &scribe).await?;
     }
+    let mut orgs: Vec<String> = of_orgs.keys().map(|(org_id, _)| (*org_id).to_owned()).collect();
+    orgs.dedup();
     turn.keep(None).await?;
-    Ok(true)
+    Ok(Some(orgs))
 }
 
 /// Notes the body's id; false if it is known.

@@ -103,7 +103,8 @@ async fn a_secret_is_withheld_once_its_key_was_rotated_or_does_not_work() {
         assert_eq!(plant.post(&format!("{path}/{key}{verb}"), json!({})).await.status, 200);
         assert_withheld(&post(&plant, &path, name, json!({"name": name})).await);
     }
-    let rotate = format!("{path}/{}:rotate", plant.get(&path).await.text("/items/0/id"));
+    let rotate =
+        format!("{path}/{}:rotate", plant.get(&format!("{path}?name=a")).await.text("/items/0/id"));
     let first = post(&plant, &rotate, "r", json!({})).await;
     let again = post(&plant, &rotate, "r", json!({})).await;
     assert_eq!((again.status.as_u16(), &again.body["value"]), (200, &first.body["value"]));

@@ -84,6 +84,7 @@ async fn a_damaged_database_is_refused_at_the_start() {
             .await;
     }
     plant.stop().await;
+    plant.tampered = true;
     let mut bytes = std::fs::read(plant.database()).unwrap();
     let middle = bytes.len() / 2;
     for page in bytes[middle..].chunks_mut(4096).take(8) {

@@ -55,7 +55,7 @@ fn line(key: &str, allowed: u64, denied: u64, at_ms: u64) -> Value {
 
 #[tokio::test]
 async fn a_report_counts_once_per_id_for_key_account_organization_and_day() {
-    let plant = Plant::start().await;
+    let mut plant = Plant::start().await;
     let (sa, key, _) = plant.agent("ci", Some("viewer")).await;
     plant.clock.advance_ms(48 * HOUR_MS);
     let yesterday = START_MS + 24 * HOUR_MS + 5;
@@ -66,9 +66,16 @@ async fn a_report_counts_once_per_id_for_key_account_organization_and_day() {
         line(&key, 0, 2, today + 1),
         line("00000000000", 99, 0, today),
     ];
-    for _ in 0..3 {
+    let taken = plant.report("boot-1", &lines).await;
+    let asked = (taken.status, taken.header("portcullis-usage-within"));
+    assert_eq!(asked, (StatusCode::NO_CONTENT, "60"));
+    plant.restart().await;
+    for _ in 0..2 {
         assert_eq!(plant.report("boot-1", &lines).await.status, StatusCode::NO_CONTENT);
     }
+    plant.patch(&plant.o("/policy"), json!({"last_used_flush_s": 2})).await;
+    let taken = plant.report("boot-0", &[line(&key, 0, 0, yesterday)]).await;
+    assert_eq!(taken.header("portcullis-usage-within"), "2");
     let shown = plant.key(&sa, &key).await;
     assert_eq!(shown["last_used_at"], "2026-11-23T23:59:00.000000Z");
     assert_eq!(
