@@ -168,6 +168,9 @@ impl Metrics {
         };
         // An alarm on a failure needs its series before the first failure.
         metrics.records_dropped.with_label_values(&["records"]);
+        for why in ["full", "undelivered", "unreadable"] {
+            metrics.usage_dropped.with_label_values(&[why]);
+        }
         metrics.panics.with_label_values(&["request"]);
         Ok(metrics)
     }
