@@ -61,6 +61,8 @@ pub(crate) enum Unlinked {
     Timeout,
 }
 
+/// How long ago a connection may have become idle to be used without a look.
+const JUST_NOW_NS: u64 = 250_000_000;
 /// How long a request waits for one of too many connections.
 const FULL_WAIT: Duration = Duration::from_millis(100);
 
@@ -105,14 +107,15 @@ impl Pool {
 
     /// An idle connection to `address` that is alive as far as can be known without asking.
     ///
-    /// A request that may be sent twice takes one that became idle within this tick as it is: if
-    /// the upstream closed it meanwhile, the request goes again over a fresh one, which costs less
-    /// than to look before every request.
+    /// A request that may be sent twice takes one that became idle just now as it is: if the
+    /// upstream closed it meanwhile, the request goes again over a fresh one, which costs less than
+    /// to look before every request. Bytes that nobody asked for are seen by hyper all the same,
+    /// before it writes.
     pub(crate) fn reuse(&self, address: usize, now: MonoNs, repeatable: bool) -> Option<Rc<Link>> {
         let pool = self.addresses.get(address)?;
         loop {
             let link = pool.idle.borrow_mut().pop()?;
-            if !repeatable || link.idle_since.get() != now {
+            if !repeatable || now.since(link.idle_since.get()) >= JUST_NOW_NS {
                 // Polled without a waker: whoever sends the next request polls it again with one.
                 link.drive(&mut Context::from_waker(Waker::noop()));
             }

@@ -77,7 +77,9 @@ pub(crate) async fn send(
                 if connection.overlong.get() {
                     return Err(DenyReason::BodyTooLarge);
                 }
-                let died_idle = link.is_used() && !link.has_answered();
+                // Before a byte was sent, what came was no answer to it.
+                let answered = unsent.is_none() && link.has_answered();
+                let died_idle = link.is_used() && !answered;
                 let attempt = if died_idle { Attempt::ReusedDead } else { Attempt::Protocol };
                 pool.meter().attempt(attempt);
                 let again = match unsent {

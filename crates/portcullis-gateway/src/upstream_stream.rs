@@ -147,6 +147,7 @@ impl UpstreamStream {
             let left = head.get(written..).unwrap_or_default();
             let behind = first.get(taken..).unwrap_or_default();
             let behind = [left, behind].into_iter().chain(others.iter().map(|other| &**other));
+            let behind = behind.filter(|piece| !piece.is_empty());
             let pieces: ArrayVec<IoSlice<'_>, PIECES> =
                 behind.take(PIECES).map(IoSlice::new).collect();
             let count = ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, &pieces))?;

@@ -62,6 +62,22 @@ fn a_get_whose_reused_connection_died_is_sent_again_over_a_fresh_one() {
 }
 
 #[test]
+fn a_response_that_nobody_asked_for_answers_nobody() {
+    let upstream = Script::run(|head, socket| {
+        let poison = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison";
+        let more = if head.contains("/first") { poison } else { "" };
+        socket.write_all((OK.to_owned() + more).as_bytes()).is_ok()
+    });
+    let stage = Stage::set(upstream.address, |_| {});
+    let mut caller = stage.connect();
+    for method in ["GET", "POST"] {
+        assert_eq!(caller.ask(&stage.request("GET", "/first", "")).body, b"hi");
+        let answer = caller.ask(&stage.request(method, "/second", ""));
+        assert_eq!((answer.status(), answer.body), (200, b"hi".to_vec()), "{method}");
+    }
+}
+
+#[test]
 fn a_post_whose_reused_connection_died_is_never_sent_twice() {
     for lines in
         ["content-length: 2\r\n", "content-length: 0\r\n", "transfer-encoding: chunked\r\n"]
