@@ -156,17 +156,15 @@ impl HeaderRules {
                     }
                 }
             }
-            if name.as_str().contains('_') {
+            if self.remove.contains(name) {
+                removal.add(name);
+            }
+            if has_underscore(name.as_str()) {
                 match self.underscore {
                     Underscore::Reject => return Err(DenyReason::BadRequest),
                     Underscore::Drop => removal.add(name),
                     Underscore::Keep => {}
                 }
-            }
-        }
-        for name in &self.remove {
-            if headers.contains_key(name) {
-                removal.add(name);
             }
         }
         Ok(at_least)
@@ -209,16 +207,6 @@ impl HeaderRules {
 
     /// What becomes of a field of this name (which is lower-case).
     fn classify(&self, name: &str) -> Class {
-        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        if !plain {
-            let folded: ArrayVec<u8, 128> = name
-                .bytes()
-                .take(128)
-                .map(|byte| if byte.is_ascii_alphanumeric() { byte } else { b'-' })
-                .collect();
-            let folded = std::str::from_utf8(&folded).unwrap_or_default();
-            return if self.is_reserved(folded) { Class::Reserved } else { Class::Pass };
-        }
         match name {
             "connection" => Class::Connection,
             "expect" => Class::Expect,
@@ -238,8 +226,30 @@ impl HeaderRules {
         }
     }
 
-    /// Whether a folded name is one that only the gateway writes.
+    /// Whether a name folds to one that only the gateway writes. Folding leaves letters and digits
+    /// as they are, so most names are told by their first byte.
     fn is_reserved(&self, name: &str) -> bool {
+        let prefix = self.prefix.as_bytes().first();
+        match name.as_bytes().first() {
+            None => return false,
+            Some(b'f' | b'p' | b'r' | b'x') => {}
+            first if first == prefix => {}
+            Some(first) if first.is_ascii_alphanumeric() => return false,
+            Some(_) => {}
+        }
+        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if plain {
+            return self.is_reserved_as_folded(name);
+        }
+        let folded: ArrayVec<u8, 128> = name
+            .bytes()
+            .take(128)
+            .map(|byte| if byte.is_ascii_alphanumeric() { byte } else { b'-' })
+            .collect();
+        self.is_reserved_as_folded(std::str::from_utf8(&folded).unwrap_or_default())
+    }
+
+    fn is_reserved_as_folded(&self, name: &str) -> bool {
         match name.as_bytes().first() {
             Some(b'x') => {
                 name.starts_with(&*self.prefix)
@@ -346,6 +356,11 @@ impl Removal {
             headers.remove(name);
         }
     }
+}
+
+/// Looks at every byte whatever it has seen, which goes by many bytes at once.
+fn has_underscore(name: &str) -> bool {
+    name.bytes().fold(false, |found, byte| found | (byte == b'_'))
 }
 
 /// Reads `<epoch>.<seq>`: two numbers in plain digits.
