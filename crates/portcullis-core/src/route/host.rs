@@ -64,7 +64,8 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), Flaw> {
     let name_length = if text.starts_with('[') {
         text.find(']').ok_or(Flaw::Host)? + 1
     } else {
-        text.find(':').unwrap_or(text.len())
+        // Byte by byte, for hosts are short.
+        text.bytes().position(|byte| byte == b':').unwrap_or(text.len())
     };
     let (name, rest) = text.split_at_checked(name_length).ok_or(Flaw::Host)?;
     if rest.is_empty() {
@@ -98,22 +99,47 @@ enum Spelling {
     Mixed,
 }
 
+/// What a byte means in a host name.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Class {
+    Dot,
+    Lower,
+    Refused,
+    Upper,
+}
+
+static CLASSES: [Class; 256] = {
+    let mut classes = [Class::Refused; 256];
+    let lower = b"abcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut n = 0;
+    while n < lower.len() {
+        classes[lower[n].to_ascii_uppercase() as usize] = Class::Upper;
+        n += 1;
+    }
+    n = 0;
+    while n < lower.len() {
+        classes[lower[n] as usize] = Class::Lower;
+        n += 1;
+    }
+    classes[b'.' as usize] = Class::Dot;
+    classes
+};
+
 /// How a name is spelled: letters, digits, `-`, `_`, in labels of 1 to 63 bytes. `None` if it is no
 /// name.
 fn spelling(name: &str) -> Option<Spelling> {
     let mut spelling = Spelling::Lower;
-    let mut label_bytes = 0;
-    for byte in name.bytes() {
-        label_bytes += 1;
-        match byte {
-            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => {}
-            b'A'..=b'Z' => spelling = Spelling::Mixed,
-            b'.' if (2..=LABEL_BYTES + 1).contains(&label_bytes) => label_bytes = 0,
-            _ => return None,
+    let mut label_start = 0;
+    for (at, byte) in name.bytes().enumerate() {
+        match CLASSES[usize::from(byte)] {
+            Class::Lower => {}
+            Class::Dot if (1..=LABEL_BYTES).contains(&(at - label_start)) => label_start = at + 1,
+            Class::Upper => spelling = Spelling::Mixed,
+            Class::Dot | Class::Refused => return None,
         }
     }
-    let ends_well = (1..=LABEL_BYTES).contains(&label_bytes) && name.len() <= NAME_BYTES;
-    ends_well.then_some(spelling)
+    let ends_well = (1..=LABEL_BYTES).contains(&(name.len() - label_start));
+    (ends_well && name.len() <= NAME_BYTES).then_some(spelling)
 }
 
 /// Which hosts a route admits. A port in the request plays no part.

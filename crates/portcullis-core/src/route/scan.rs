@@ -106,6 +106,10 @@ const fn classes() -> [Class; 256] {
     table
 }
 
+fn is_plain(byte: u8) -> bool {
+    CLASSES[usize::from(byte)] == Class::Plain
+}
+
 /// Reads the path at the beginning of `text`, up to a `?` or the end.
 pub(super) fn scan(text: &str) -> Result<Remarks, Flaw> {
     let Some(after_root) = text.as_bytes().strip_prefix(b"/") else {
@@ -114,9 +118,13 @@ pub(super) fn scan(text: &str) -> Result<Remarks, Flaw> {
     let mut remarks = Remarks::default();
     let mut at = 0;
     let mut segment_start = 0;
-    while let Some(&byte) = after_root.get(at) {
+    loop {
+        // Most bytes are plain, and passed over by themselves.
+        let rest = after_root.get(at..).unwrap_or_default();
+        at += rest.iter().take_while(|byte| is_plain(**byte)).count();
+        let Some(&byte) = after_root.get(at) else { break };
         match CLASSES[usize::from(byte)] {
-            Class::Plain => at += 1,
+            Class::Plain => {}
             Class::Slash => {
                 let segment = after_root.get(segment_start..at).unwrap_or_default();
                 // `//`: only the last segment may be empty.

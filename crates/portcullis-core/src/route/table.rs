@@ -172,10 +172,7 @@ impl<T> RouteTable<T> {
         let Some(left) = left else {
             return self.choose(node.end?, captures, request);
         };
-        let (segment, after) = match left.split_once('/') {
-            Some((segment, after)) => (segment, Some(after)),
-            None => (left, None),
-        };
+        let (segment, after) = first_segment(left);
         let literal = node
             .literals
             .binary_search_by(|(literal, _)| (**literal).cmp(segment))
@@ -385,6 +382,14 @@ impl<T> RouteTable<T> {
             self.leaves.push(Leaf::default());
         }
         found
+    }
+}
+
+/// The first segment of a path, and what follows its slash. Byte by byte, for segments are short.
+fn first_segment(path: &str) -> (&str, Option<&str>) {
+    match path.bytes().position(|byte| byte == b'/') {
+        Some(end) => (path.get(..end).unwrap_or(path), path.get(end + 1..)),
+        None => (path, None),
     }
 }
 
