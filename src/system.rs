@@ -47,8 +47,11 @@ impl Clock for SystemClock {
         // A clock before 1970 reads as 0 and is lifted to the latest instant seen.
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let reading = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
-        let mono = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        Now { wall: WallMs(self.never_back(reading)), mono: MonoNs(mono) }
+        Now { wall: WallMs(self.never_back(reading)), mono: self.mono() }
+    }
+
+    fn mono(&self) -> MonoNs {
+        MonoNs(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 }
 

@@ -51,4 +51,9 @@ pub struct Now {
 pub trait Clock: Send + Sync {
     /// The present instant on both clocks.
     fn now(&self) -> Now;
+
+    /// The present instant on the monotonic clock alone, for measuring how long something took.
+    fn mono(&self) -> MonoNs {
+        self.now().mono
+    }
 }

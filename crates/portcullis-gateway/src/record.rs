@@ -10,7 +10,7 @@ use bytes::Bytes;
 use portcullis_core::directory::Principal;
 use portcullis_core::feed::Position;
 use portcullis_core::key::KeyId;
-use portcullis_core::time::Now;
+use portcullis_core::time::{MonoNs, Now};
 use portcullis_core::verdict::DenyReason;
 
 use crate::body::BodyFault;
@@ -196,14 +196,14 @@ impl Record {
     /// request in [`TIMED`] for the histogram: reading the clock is a good part of what it measures.
     pub(crate) fn decided(&mut self) {
         if self.line.is_some() || self.worker.meters.is_turn(TIMED) {
-            self.decision_ns = self.worker.sample().mono.since(self.opened.mono);
+            self.decision_ns = self.worker.sample_mono().since(self.opened.mono);
             self.worker.meters.decision(self.decision_ns);
         }
     }
 
     /// The decision ends here, after a wait: no measure of how long deciding takes.
     pub(crate) fn decided_late(&mut self) {
-        self.decision_ns = self.worker.sample().mono.since(self.opened.mono);
+        self.decision_ns = self.worker.sample_mono().since(self.opened.mono);
     }
 
     /// An attempt to reach the upstream begins.
@@ -212,9 +212,9 @@ impl Record {
     }
 
     /// The upstream's head arrived.
-    pub(crate) fn answered(&mut self, upstream: usize, status: u16, now: Now) {
+    pub(crate) fn answered(&mut self, upstream: usize, status: u16, now: MonoNs) {
         let since = self.opened.mono.0.saturating_add(self.decision_ns);
-        self.upstream_ns = now.mono.0.saturating_sub(since);
+        self.upstream_ns = now.0.saturating_sub(since);
         self.upstream_status = status;
         if let Some(meter) = self.setup.upstream_meter(upstream) {
             meter.head(self.upstream_ns);
@@ -331,8 +331,7 @@ impl Drop for Record {
         }
         let worker = &self.worker;
         worker.in_flight.set(worker.in_flight.get().saturating_sub(1));
-        let now = worker.sample();
-        let total_ns = now.mono.since(self.opened.mono);
+        let total_ns = worker.sample_mono().since(self.opened.mono);
         let route = self.route.map(|route| route as usize);
         let meter = self.setup.route_meter(route);
         worker.meters.request(meter, self.outcome, self.status, total_ns);

@@ -613,7 +613,7 @@ pub(crate) async fn relay(
         Err(reason) => return respond::deny(record, &Denial::on(route, reason), manner),
     };
     let (mut parts, incoming) = response.into_parts();
-    record.answered(route.upstream, parts.status.as_u16(), worker.sample());
+    record.answered(route.upstream, parts.status.as_u16(), worker.sample_mono());
     if parts.status.is_informational() {
         let reason = DenyReason::UpstreamProtocol;
         return respond::deny(record, &Denial::on(route, reason), manner);

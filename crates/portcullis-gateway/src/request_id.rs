@@ -8,6 +8,18 @@ use portcullis_core::entropy::{Entropy, EntropyFailure};
 
 /// Digits of an id.
 const DIGITS: usize = 32;
+/// Both digits of every byte.
+static PAIRS: [[u8; 2]; 256] = {
+    let hex = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [hex[byte >> 4], hex[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
 /// One request's id.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct RequestId([u8; DIGITS]);
@@ -46,13 +58,11 @@ impl RequestIds {
 
     /// A fresh id.
     pub(crate) fn next(&self) -> RequestId {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
         let mut digits = [b'0'; DIGITS];
         for half in digits.chunks_exact_mut(16) {
-            let number = self.random();
-            for (place, digit) in half.iter_mut().enumerate() {
-                // Four bits always find a digit.
-                *digit = HEX.get((number >> (place * 4) & 15) as usize).copied().unwrap_or(b'0');
+            let bytes = self.random().to_be_bytes();
+            for (pair, byte) in half.chunks_exact_mut(2).zip(bytes) {
+                pair.copy_from_slice(&PAIRS[usize::from(byte)]);
             }
         }
         RequestId(digits)
@@ -96,6 +106,13 @@ mod tests {
         let seen: HashSet<String> = (0..1000).map(|_| ids.next().as_str().to_owned()).collect();
         assert_eq!(seen.len(), 1000);
         assert!(seen.iter().all(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())));
+    }
+
+    #[test]
+    fn an_id_has_the_digits_of_its_random_numbers() {
+        let (ids, same) = (RequestIds::new(&Sevens).unwrap(), RequestIds::new(&Sevens).unwrap());
+        let (first, second) = (same.random(), same.random());
+        assert_eq!(ids.next().as_str(), format!("{first:016x}{second:016x}"));
     }
 
     #[test]
