@@ -280,8 +280,7 @@ impl Link {
         &self,
         request: http::Request<UpstreamBody>,
         fields: &Fields,
-    ) -> impl Future<Output = Result<http::Response<hyper::body::Incoming>, http1_error::TrySend>> + use<>
-    {
+    ) -> impl Future<Output = Result<http::Response<hyper::body::Incoming>, TrySend>> + use<> {
         let target = request.uri().path_and_query().map_or("", |target| target.as_str());
         self.seen.begin(request.method().as_str(), target, fields);
         self.sender.borrow_mut().try_send_request(request)
@@ -293,11 +292,8 @@ impl Link {
     }
 }
 
-mod http1_error {
-    /// hyper's error that may carry the unsent request.
-    pub(super) type TrySend =
-        hyper::client::conn::TrySendError<http::Request<crate::body::UpstreamBody>>;
-}
+/// hyper's error that may carry the unsent request.
+pub(crate) type TrySend = hyper::client::conn::TrySendError<http::Request<UpstreamBody>>;
 
 /// Whether an upstream may have this address: never one that names services of the machine's own
 /// network or cloud, unless that was asked for.

@@ -32,7 +32,9 @@ impl Trace {
     /// The trace that a head names; if it names none, or two, or a broken one, a new trace with the
     /// request's own id.
     pub(crate) fn read(headers: &HeaderMap, own: &RequestId) -> Self {
-        let mut lines = headers.get_all(TRACEPARENT).iter();
+        // Read through, for a head has few fields and the map would hash the name.
+        let lines = headers.iter().filter(|(name, _)| *name == TRACEPARENT);
+        let mut lines = lines.map(|(_, line)| line);
         let named = match (lines.next(), lines.next()) {
             (Some(line), None) => parse(line.as_bytes()),
             (Some(_) | None, _) => None,

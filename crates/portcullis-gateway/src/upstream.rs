@@ -13,10 +13,10 @@ use hyper::body::Incoming;
 use portcullis_core::verdict::DenyReason;
 
 use crate::body::UpstreamBody;
-use crate::head::{Fields, Outgoing};
+use crate::head::Outgoing;
 use crate::metrics::Attempt;
 use crate::phase::{Connection, Late, Waiting};
-use crate::pool::{Link, Unlinked};
+use crate::pool::{Link, TrySend, Unlinked};
 use crate::record::Record;
 use crate::worker::Worker;
 
@@ -32,10 +32,9 @@ pub(crate) async fn send(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
     upstream: usize,
-    outgoing: Outgoing,
+    mut outgoing: Outgoing,
     record: &mut Record,
 ) -> Result<Answered, DenyReason> {
-    let Outgoing { mut request, fields } = outgoing;
     let setup = Rc::clone(record.setup());
     let pool = setup.pool(upstream).ok_or(DenyReason::NoHealthyUpstream)?;
     let mut retries_left = pool.plan().retries;
@@ -43,7 +42,7 @@ pub(crate) async fn send(
     loop {
         record.attempted();
         let address = pool.next_address();
-        let again_allowed = retries_left > 0 && is_repeatable(&request);
+        let again_allowed = retries_left > 0 && is_repeatable(&outgoing.request);
         let now = worker.coarse.get();
         let reused = if fresh_only { None } else { pool.reuse(address, now, again_allowed) };
         let link = match reused {
@@ -64,7 +63,12 @@ pub(crate) async fn send(
             },
         };
         let repeatable = link.is_used() && again_allowed;
-        match exchange((worker, connection), &link, request, &fields).await {
+        if !outgoing.request.body().is_end_stream() {
+            connection.uploading.replace(Some(Rc::clone(&link)));
+        }
+        // Given away right here: a request is large, and would be moved again by every function.
+        let answer = link.send(outgoing.request, &outgoing.fields);
+        match exchange(worker, connection, &link, answer).await {
             Ok(response) => {
                 pool.meter().attempt(Attempt::Ok);
                 return Ok((response, link));
@@ -88,7 +92,7 @@ pub(crate) async fn send(
                     None => None,
                 };
                 let again = again.filter(|_| died_idle && retries_left > 0);
-                request = again.ok_or(DenyReason::UpstreamProtocol)?;
+                outgoing.request = again.ok_or(DenyReason::UpstreamProtocol)?;
                 retries_left -= 1;
                 fresh_only = true;
             }
@@ -134,18 +138,16 @@ enum Broken {
     Off { unsent: Option<Box<Request<UpstreamBody>>> },
 }
 
-/// One attempt on one connection. The connection is driven here, with this task's waker; the
-/// channels between it and us are polled without one, for nobody else ever moves them.
+/// One attempt on one connection: waits for the answer to what was sent. The connection is driven
+/// here, with this task's waker; the channels between it and us are polled without one, for nobody
+/// else ever moves them.
 async fn exchange(
-    (worker, connection): (&Rc<Worker>, &Rc<Connection>),
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
     link: &Rc<Link>,
-    request: Request<UpstreamBody>,
-    fields: &Fields,
+    answer: impl Future<Output = Result<Response<Incoming>, TrySend>>,
 ) -> Result<Response<Incoming>, Broken> {
-    if !request.body().is_end_stream() {
-        connection.uploading.replace(Some(Rc::clone(link)));
-    }
-    let mut answer = pin!(link.send(request, fields));
+    let mut answer = pin!(answer);
     connection.wait_for(Waiting::UpstreamHead, worker.coarse.get());
     let result = poll_fn(|cx| {
         link.drive(cx);
