@@ -450,21 +450,21 @@ pub(crate) struct Writing<'w> {
 }
 
 impl Writing<'_> {
-    /// The upstream's fields, from the caller's. Of those, hyper keeps none but what it needs to
-    /// frame the body.
+    /// Writes the upstream's fields, from the caller's. Of those, hyper keeps none but what it needs
+    /// to frame the body.
     pub(crate) fn write(
         &self,
         headers: &mut HeaderMap,
         removal: &Removal,
         caller: Option<&Caller<'_>>,
-    ) -> Fields {
-        let mut fields = Fields::new();
+        fields: &mut Fields,
+    ) {
         let trusted = self.listener.trusts(self.connection.peer.ip());
         if trusted {
             let way = Way { before: Forwarding::read(headers), peer: self.connection.peer.ip() };
-            way.write(self.authority, &mut fields);
+            way.write(self.authority, fields);
         } else {
-            self.connection.write_way(self.authority, &mut fields);
+            self.connection.write_way(self.authority, fields);
         }
         let mut empty = false;
         for (name, value) in &*headers {
@@ -479,14 +479,13 @@ impl Writing<'_> {
             // Said again in our own words: an upstream may insist on a length.
             fields.put(&CONTENT_LENGTH, b"0");
         }
-        self.write_identity(&mut fields, caller);
+        self.write_identity(fields, caller);
         fields.put(&REQUEST_ID, self.request_id.as_bytes());
-        self.trace.write((headers, removal), self.request_id, trusted, &mut fields);
+        self.trace.write((headers, removal), self.request_id, trusted, fields);
         headers.clear();
         if self.chunked {
             headers.insert(TRANSFER_ENCODING, CHUNKED);
         }
-        fields
     }
 
     /// Ids and names in the directory are of characters that a field may have; anything else is

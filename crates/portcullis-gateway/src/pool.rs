@@ -265,24 +265,18 @@ impl Link {
         self.seen.has_received()
     }
 
-    /// The head that was sent in this exchange.
-    pub(crate) fn sent(&self) -> Vec<u8> {
-        self.seen.head()
-    }
-
     /// Whether it has carried a request before.
     pub(crate) fn is_used(&self) -> bool {
         self.served.get() > 0
     }
 
-    /// Sends `request` with `fields`. The future must be polled together with [`Link::drive`].
+    /// Sends `request` with this head. The future must be polled together with [`Link::drive`].
     pub(crate) fn send(
         &self,
         request: http::Request<UpstreamBody>,
-        fields: &Fields,
+        head: &Fields,
     ) -> impl Future<Output = Result<http::Response<hyper::body::Incoming>, TrySend>> + use<> {
-        let target = request.uri().path_and_query().map_or("", |target| target.as_str());
-        self.seen.begin(request.method().as_str(), target, fields);
+        self.seen.begin(request.method(), head);
         self.sender.borrow_mut().try_send_request(request)
     }
 

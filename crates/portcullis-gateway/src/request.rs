@@ -7,10 +7,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
-use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -124,10 +122,10 @@ pub(crate) fn decide(
     record.decided();
     count(&decided, &mut record);
     match decided {
-        Ok((route, fields)) => {
+        Ok((route, head)) => {
             connection.limit(route.exchange);
             let body = UpstreamBody::new(incoming, connection, route.body_bytes);
-            let outgoing = Outgoing { request: Request::from_parts(parts, body), fields };
+            let outgoing = Outgoing { request: Request::from_parts(parts, body), head };
             Step::Send(Admission { outgoing, record, route: route.index, manner })
         }
         Err(Ending::Denied(denial)) => Step::Answer(respond::deny(record, &denial, manner)),
@@ -184,7 +182,8 @@ struct Asked<'r> {
     earlier: &'r mut Earlier,
 }
 
-/// Steps 3 to 11. On success the head has become the upstream's; its fields are the second result.
+/// Steps 3 to 11. On success the second result is the upstream's head, and `parts` keep the method
+/// and what frames the body.
 fn admit<'w>(
     (worker, setup): (&Rc<Worker>, &'w Setup),
     connection: &Connection,
@@ -223,8 +222,7 @@ fn admit<'w>(
 
     // 11: the upstream's head.
     let route = decision.route;
-    let same = matches!(raw, Cow::Borrowed(_)) && target.is_verbatim();
-    let other_uri = decision.other_uri(same, &target)?;
+    let mut head = decision.request_line(&method, &target)?;
     let writing = Writing {
         names: &setup.plan.identity_names,
         listener: decision.listener,
@@ -237,13 +235,11 @@ fn admit<'w>(
     if let Some(form) = &earlier.form {
         form.announce(&mut parts.headers);
     }
-    let fields = writing.write(&mut parts.headers, &removal, decision.caller.as_ref());
-    if let Some(other) = other_uri {
-        parts.uri = other;
-    }
+    writing.write(&mut parts.headers, &removal, decision.caller.as_ref(), &mut head);
+    parts.uri = Uri::default();
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
-    Ok((route, fields))
+    Ok((route, head))
 }
 
 /// The request target as it stood on the request line. Borrowed if it was in origin form.
@@ -363,24 +359,15 @@ fn judge<'w, 'a, 't>(
 }
 
 impl<'w> Decision<'w, '_, '_> {
-    /// The upstream's target, unless it is byte for byte the one that came.
-    fn other_uri(&self, same: bool, target: &Target<'_>) -> Result<Option<Uri>, Ending<'w>> {
-        if same && self.rewritten.is_none() && self.path.len() == target.path().len() {
-            return Ok(None);
-        }
+    /// The upstream's head, so far.
+    fn request_line(&self, method: &Method, target: &Target<'_>) -> Result<Fields, Ending<'w>> {
         let query = match &self.rewritten {
             Some(rest) => rest.as_deref(),
             None => target.query(),
         };
-        let text = match query {
-            Some(query) => format!("{}?{query}", self.path),
-            None => self.path.to_owned(),
-        };
-        match PathAndQuery::from_maybe_shared(Bytes::from(text)) {
-            Ok(origin) => Ok(Some(Uri::from(origin))),
-            // The scanner lets nothing pass that a target cannot be.
-            Err(_) => Err(Ending::Denied(Denial::on(self.route, DenyReason::BadRequest))),
-        }
+        // The scanner lets nothing pass that a request line cannot have.
+        Fields::of_request(method, self.path, query)
+            .ok_or_else(|| Ending::Denied(Denial::on(self.route, DenyReason::BadRequest)))
     }
 }
 

@@ -164,7 +164,7 @@ mod tests {
     /// What the upstream of a request with these lines is told.
     fn told(lines: &[(&'static str, &str)], trusted: bool) -> (String, Option<String>) {
         let (headers, own) = (head(lines), own());
-        let mut fields = Fields::new();
+        let mut fields = Fields::default();
         let trace = Trace::read(&headers, &own);
         trace.write((&headers, &Removal::default()), &own, trusted, &mut fields);
         let text = |name| {

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use http::{Method, Request, Response, Uri};
+use http::{Method, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use portcullis_core::verdict::DenyReason;
@@ -63,11 +63,12 @@ pub(crate) async fn send(
             },
         };
         let repeatable = link.is_used() && again_allowed;
+        let method = repeatable.then(|| outgoing.request.method().clone());
         if !outgoing.request.body().is_end_stream() {
             connection.uploading.replace(Some(Rc::clone(&link)));
         }
         // Given away right here: a request is large, and would be moved again by every function.
-        let answer = link.send(outgoing.request, &outgoing.fields);
+        let answer = link.send(outgoing.request, &outgoing.head);
         match exchange(worker, connection, &link, answer).await {
             Ok(response) => {
                 pool.meter().attempt(Attempt::Ok);
@@ -86,11 +87,7 @@ pub(crate) async fn send(
                 let died_idle = link.is_used() && !answered;
                 let attempt = if died_idle { Attempt::ReusedDead } else { Attempt::Protocol };
                 pool.meter().attempt(attempt);
-                let again = match unsent {
-                    Some(unsent) => Some(*unsent),
-                    None if repeatable => rebuild(&link.sent()),
-                    None => None,
-                };
+                let again = unsent.map(|unsent| *unsent).or_else(|| method.map(like));
                 let again = again.filter(|_| died_idle && retries_left > 0);
                 outgoing.request = again.ok_or(DenyReason::UpstreamProtocol)?;
                 retries_left -= 1;
@@ -119,15 +116,11 @@ fn is_repeatable(request: &Request<UpstreamBody>) -> bool {
     idempotent && matches!(request.body(), UpstreamBody::Empty)
 }
 
-/// The request without a body that this head was sent for; its fields are kept elsewhere. `None` if
-/// hyper has not written it.
-fn rebuild(head: &[u8]) -> Option<Request<UpstreamBody>> {
-    let line = head.split(|byte| *byte == b'\r').next()?;
-    let mut words = line.split(|byte| *byte == b' ');
+/// A request without a body, to be sent with the head that another one like it was sent with.
+fn like(method: Method) -> Request<UpstreamBody> {
     let mut request = Request::new(UpstreamBody::Empty);
-    *request.method_mut() = Method::from_bytes(words.next()?).ok()?;
-    *request.uri_mut() = Uri::try_from(words.next()?).ok()?;
-    Some(request)
+    *request.method_mut() = method;
+    request
 }
 
 /// Why an exchange gave no response.
@@ -173,20 +166,4 @@ async fn exchange(
         connection.uploading.replace(None);
     }
     result
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_is_rebuilt_from_its_head() {
-        let head = b"GET /a?b=1 HTTP/1.1\r\nhost: api\r\nvia: 1\r\n\r\n";
-        let request = rebuild(head).unwrap();
-        assert_eq!((request.method(), request.uri()), (&Method::GET, &Uri::from_static("/a?b=1")));
-        assert!(request.headers().is_empty());
-        // Never written: the place of its request line is still free.
-        assert!(rebuild(b"\0\0\0\0\0\0host: api\r\n").is_none());
-        assert!(rebuild(b"").is_none());
-    }
 }

@@ -1,10 +1,11 @@
-//! The upstream socket as hyper sees it: puts the fields that [`crate::head`] holds into the head
-//! that hyper writes, behind the request line, and notes what comes back. It never looks at a body.
+//! The upstream socket as hyper sees it: sends the lines that [`crate::head`] holds in the place of
+//! the request line that hyper writes, and notes what comes back. It never looks at a body.
 //!
-//! hyper is given a request without fields, since a map of fields is dear to fill, to walk and to
-//! empty. What hyper writes first in an exchange is the head, because a connection is used again
-//! only after all that was written before has been flushed; it is checked all the same, and a
-//! connection whose first bytes are not the request line that was announced is broken off.
+//! hyper is given a request to `/` without fields, since a map of fields is dear to fill, to walk
+//! and to empty, and a target that is a piece of the downstream's read buffer keeps that buffer from
+//! being used again. What hyper writes first in an exchange is the head, because a connection is
+//! used again only after all that was written before has been flushed; it is checked all the same,
+//! and a connection whose first bytes are another request line is broken off.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
@@ -13,15 +14,18 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use arrayvec::ArrayVec;
+use http::Method;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::head::Fields;
 
-/// What a request line ends with.
-const LINE_END: &[u8] = b" HTTP/1.1\r\n";
+/// What follows the method in the request line that hyper writes.
+const AFTER_METHOD: &[u8] = b" / HTTP/1.1\r\n";
 /// Pieces that are written at once.
 const PIECES: usize = 16;
+/// Room for a head that a connection keeps from one exchange to the next.
+const KEPT: usize = 4096;
 /// Most informational responses before the one that counts.
 const MAX_INFORMATIONAL: u8 = 10;
 
@@ -37,8 +41,7 @@ pub(crate) struct Seen {
     received: Cell<bool>,
     /// Informational responses so far; `None` once the response's head is known.
     informational: Cell<Option<u8>>,
-    /// The head of the present or the last exchange. Before it is due, the place of its request
-    /// line is kept free.
+    /// The head of the present or the last exchange.
     head: RefCell<Vec<u8>>,
     stage: Cell<Stage>,
     /// hyper has bytes that it could not write yet.
@@ -48,10 +51,10 @@ pub(crate) struct Seen {
 /// How far the head of the present exchange is.
 #[derive(Copy, Clone, Default)]
 enum Stage {
-    /// hyper writes it next; its request line is so many bytes long.
+    /// hyper writes next, and begins with a method of so many bytes.
     Due(usize),
-    /// It is complete and on its way: `written` bytes of it went out, and the `taken` bytes that
-    /// hyper wrote of it come to no more than that.
+    /// It is complete and on its way: `written` bytes of it went out, and it stands for the `taken`
+    /// bytes that hyper wrote.
     Going { taken: usize, written: usize },
     /// It went out.
     #[default]
@@ -59,16 +62,15 @@ enum Stage {
 }
 
 impl Seen {
-    /// An exchange begins: the next bytes that hyper writes are a request with this method and
-    /// target, and these fields belong into it.
-    pub(crate) fn begin(&self, method: &str, target: &str, fields: &Fields) {
+    /// An exchange begins: the next bytes that hyper writes are a request of this method, and these
+    /// lines go in the place of its first one.
+    pub(crate) fn begin(&self, method: &Method, lines: &Fields) {
         self.informational.set(Some(0));
-        let line = method.len() + 1 + target.len() + LINE_END.len();
-        self.stage.set(Stage::Due(line));
+        self.stage.set(Stage::Due(method.as_str().len()));
         let mut head = self.head.borrow_mut();
         head.clear();
-        head.resize(line, 0);
-        head.extend_from_slice(fields.as_bytes());
+        head.shrink_to(KEPT);
+        head.extend_from_slice(lines.as_bytes());
     }
 
     /// The response's head is known: what comes now is its body.
@@ -90,19 +92,12 @@ impl Seen {
         self.unflushed.get()
     }
 
-    /// The last head that hyper wrote, with everything that was put into it.
-    pub(crate) fn head(&self) -> Vec<u8> {
-        self.head.borrow().clone()
-    }
-
-    /// Completes the head from what hyper has written of it.
-    fn complete(&self, line: usize, written: &[u8]) -> io::Result<()> {
-        let (line, rest) = written.split_at_checked(line).ok_or(io::ErrorKind::InvalidData)?;
-        if !line.ends_with(LINE_END) {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
+    /// Completes the head with what hyper has written behind its request line.
+    fn complete(&self, method: usize, written: &[u8]) -> io::Result<()> {
         let mut head = self.head.borrow_mut();
-        head.get_mut(..line.len()).ok_or(io::ErrorKind::InvalidData)?.copy_from_slice(line);
+        let name = written.get(..method).filter(|name| head.starts_with(name));
+        let rest = name.and_then(|_| written.get(method..)?.strip_prefix(AFTER_METHOD));
+        let Some(rest) = rest else { return Err(io::ErrorKind::InvalidData.into()) };
         head.extend_from_slice(rest);
         self.stage.set(Stage::Going { taken: written.len(), written: 0 });
         Ok(())
@@ -139,8 +134,8 @@ impl UpstreamStream {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let Some((first, others)) = pieces.split_first() else { return Poll::Ready(Ok(0)) };
-        if let Stage::Due(line) = self.seen.stage.get() {
-            self.seen.complete(line, first)?;
+        if let Stage::Due(method) = self.seen.stage.get() {
+            self.seen.complete(method, first)?;
         }
         while let Stage::Going { taken, written } = self.seen.stage.get() {
             let head = self.seen.head.borrow();
@@ -266,48 +261,50 @@ mod tests {
     }
 
     #[test]
-    fn fields_stand_behind_the_request_line_however_little_the_socket_takes() {
+    fn the_head_goes_out_whole_however_little_the_socket_takes() {
         run(async {
             let (mut stream, seen, mut other) = stream().await;
-            let mut fields = Fields::new();
+            let mut head = Fields::of_request(&Method::PUT, "/a", Some("b")).unwrap();
             // More than the socket's buffers hold.
             let long = vec![b'x'; 20 << 20];
-            fields.put(&HeaderName::from_static("x-long"), &long);
-            seen.begin("PUT", "/a?b", &fields);
+            head.put(&HeaderName::from_static("x-long"), &long);
+            seen.begin(&Method::PUT, &head);
             let reader = std::thread::spawn(move || {
                 let mut got = Vec::new();
                 other.read_to_end(&mut got).unwrap();
                 got
             });
-            let head = b"PUT /a?b HTTP/1.1\r\ncontent-length: 4\r\n\r\n";
-            write_all(&mut stream, &[head, b"bo", b"dy"]).await.unwrap();
+            let hypers = b"PUT / HTTP/1.1\r\ncontent-length: 4\r\n\r\n";
+            write_all(&mut stream, &[hypers, b"bo", b"dy"]).await.unwrap();
             // The next exchange on the same connection.
-            seen.begin("GET", "/", &Fields::default());
             assert!(!seen.is_unflushed());
+            seen.begin(&Method::GET, &Fields::of_request(&Method::GET, "/c", None).unwrap());
             write_all(&mut stream, &[b"GET / HTTP/1.1\r\n\r\n"]).await.unwrap();
             drop(stream);
             let got = reader.join().unwrap();
             let wanted = [
                 b"PUT /a?b HTTP/1.1\r\nx-long: ",
                 &long[..],
-                b"\r\ncontent-length: 4\r\n\r\nbodyGET / HTTP/1.1\r\n\r\n",
+                b"\r\ncontent-length: 4\r\n\r\nbodyGET /c HTTP/1.1\r\n\r\n",
             ];
             assert!(got == wanted.concat());
-            assert_eq!(seen.head(), b"GET / HTTP/1.1\r\n\r\n");
         });
     }
 
     #[test]
-    fn what_is_not_the_announced_request_line_breaks_the_connection() {
+    fn another_request_line_than_the_announced_one_breaks_the_connection() {
         run(async {
             for written in [
                 &b"left over from before"[..],
                 b"GET /a HTTP/1.1\r\n\r\n",
                 b"GET / HTTP/1.0\r\n\r\n",
+                b"PUT / HTTP/1.1\r\n\r\n",
+                b"GETS / HTTP/1.1\r\n\r\n",
                 b"GET",
+                b"G",
             ] {
                 let (mut stream, seen, _other) = stream().await;
-                seen.begin("GET", "/", &Fields::new());
+                seen.begin(&Method::GET, &Fields::of_request(&Method::GET, "/", None).unwrap());
                 let failed = write_all(&mut stream, &[written]).await.unwrap_err();
                 assert_eq!(failed.kind(), io::ErrorKind::InvalidData, "{written:?}");
                 assert!(seen.is_unflushed());

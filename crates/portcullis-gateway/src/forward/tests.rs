@@ -176,7 +176,7 @@ fn a_response_framed_in_two_ways_is_a_protocol_failure() {
 #[test]
 fn forwarded_is_written_as_rfc_7239_wants_it() {
     let value = |peer: &str, host: &str| {
-        let mut fields = Fields::new();
+        let mut fields = Fields::default();
         Way::from_peer(peer.parse().unwrap()).write(host, &mut fields);
         assert_eq!(fields.all("host"), [host]);
         fields.all("forwarded").concat()

@@ -68,7 +68,7 @@ pub(crate) async fn resume(
         record.decided_late();
         count(&decided, record);
         match decided {
-            Ok((route, fields)) => break held.admitted(connection, route, fields),
+            Ok((route, head)) => break held.admitted(connection, route, head),
             Err(Ending::Waits(need, _)) => held.need = need,
             Err(Ending::Denied(denial)) => {
                 return respond::deny(held.record, &denial, held.manner);
@@ -118,14 +118,14 @@ impl Held {
         self: Box<Self>,
         connection: &Rc<Connection>,
         route: &RoutePlan,
-        fields: Fields,
+        head: Fields,
     ) -> Admission {
         let Self { parts, incoming, record, manner, earlier, need: _, route: _ } = *self;
         let body = match earlier.form {
             Some(form) => UpstreamBody::whole(form.into_bytes()),
             None => UpstreamBody::new(incoming, connection, route.body_bytes),
         };
-        let outgoing = Outgoing { request: http::Request::from_parts(parts, body), fields };
+        let outgoing = Outgoing { request: http::Request::from_parts(parts, body), head };
         Admission { outgoing, record, route: route.index, manner }
     }
 
