@@ -14,3 +14,18 @@ CREATE TABLE imported_texts (
     digest  TEXT PRIMARY KEY NOT NULL,
     key_id  TEXT NOT NULL REFERENCES api_keys (id)
 );
+
+-- The workspace that a service account belongs to, where it is no account of the whole
+-- organization: such accounts come from elsewhere and are never made here.
+ALTER TABLE service_accounts ADD COLUMN legacy_workspace_id TEXT REFERENCES resources (id);
+
+-- Accounts that take over what a workspace's own account of the same name has, at their first login
+-- to that workspace.
+CREATE TABLE takeovers (
+    legacy_id     TEXT PRIMARY KEY NOT NULL REFERENCES service_accounts (id),
+    account_id    TEXT NOT NULL REFERENCES service_accounts (id),
+    workspace_id  TEXT NOT NULL REFERENCES resources (id),
+    due_ms        BIGINT NOT NULL,
+    done_ms       BIGINT
+);
+CREATE INDEX takeovers_by_account ON takeovers (account_id, workspace_id);

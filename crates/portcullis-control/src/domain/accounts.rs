@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::bindings::{Change, NewBinding};
 use super::groups::set_groups;
 use super::keys::{self, KeyOwner};
+use super::legacy;
 use super::secrets::NewKey;
 use super::stakes::Subject;
 use super::{Code, Problem, new_id, records};
@@ -65,6 +66,7 @@ pub(crate) async fn create(work: &mut Work, wanted: NewAccount) -> Result<Create
         author: work.caller.author().to_column(),
         managed_by: wanted.managed_by.to_owned(),
         external_refs: Value::Array(wanted.external_refs).to_string(),
+        legacy_workspace_id: None,
         last_used_ms: None,
         last_used_ip: None,
         use_count: 0,
@@ -89,6 +91,7 @@ pub(crate) async fn create(work: &mut Work, wanted: NewAccount) -> Result<Create
     }
     let warnings = std::mem::take(&mut change.warnings);
     change.finish(work).await?;
+    legacy::promise(work, &row).await?;
     set_groups(work, &subject, &wanted.group_ids).await?;
     let key = match wanted.key {
         Some(key) => {

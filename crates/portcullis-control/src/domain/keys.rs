@@ -29,11 +29,18 @@ pub(crate) struct KeyOwner {
     pub(crate) kind: &'static str,
     pub(crate) id: String,
     pub(crate) state: AccountState,
+    /// It belongs to a workspace: its keys are imported, never made.
+    pub(crate) legacy: bool,
 }
 
 impl KeyOwner {
     pub(crate) fn account(row: &AccountRow) -> Result<KeyOwner, StoreError> {
-        Ok(KeyOwner { kind: "service_account", id: row.id.clone(), state: row.state()? })
+        Ok(KeyOwner {
+            kind: "service_account",
+            id: row.id.clone(),
+            state: row.state()?,
+            legacy: row.legacy_workspace_id.is_some(),
+        })
     }
 
     pub(crate) fn user(row: &UserRow) -> KeyOwner {
@@ -41,7 +48,16 @@ impl KeyOwner {
             true => AccountState::Active,
             false => AccountState::Deleted,
         };
-        KeyOwner { kind: "user", id: row.id.clone(), state }
+        KeyOwner { kind: "user", id: row.id.clone(), state, legacy: false }
+    }
+
+    /// Keys of a workspace's own account are imported and deleted, and given no new secrets.
+    pub(crate) fn refuse_secrets(&self) -> Result<(), Problem> {
+        if !self.legacy {
+            return Ok(());
+        }
+        let detail = "Keys of a workspace's own account can be imported and deleted only.";
+        Err(Problem::new(Code::OperationNotOffered, detail))
     }
 
     /// Only the number of a service account's keys is limited.
@@ -61,6 +77,7 @@ pub(crate) async fn create(
     let expiry = settle_expiry(&org.policy, wanted.expiry, work.now)
         .map_err(|(code, detail)| Problem::field(&format!("{field}expires_at"), code, detail))?;
     check_restriction(work, wanted.restriction.as_ref(), field).await?;
+    owner.refuse_secrets()?;
     admit(work, owner, &wanted.name).await?;
     let author = work.caller.author();
     let owner = Owner { kind: owner.kind, id: &owner.id, org_id: &org.id, author: &author };

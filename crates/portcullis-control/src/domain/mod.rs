@@ -10,6 +10,7 @@ pub(crate) mod explain;
 pub(crate) mod groups;
 pub(crate) mod imports;
 pub(crate) mod keys;
+pub(crate) mod legacy;
 pub(crate) mod organizations;
 pub(crate) mod policy;
 pub(crate) mod rebuild;

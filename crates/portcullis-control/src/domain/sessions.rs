@@ -7,7 +7,7 @@ use portcullis_core::session::{Claims, LONGEST_LIFE_S, Mode};
 use portcullis_core::time::WallMs;
 use zeroize::Zeroizing;
 
-use super::{Problem, new_id};
+use super::{Problem, legacy, new_id};
 use crate::api::App;
 use crate::caller::Member;
 use crate::instant::wall;
@@ -24,6 +24,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) scope: Option<Vec<Pattern>>,
     /// The token that it is exchanged for: the new one is never wider nor longer.
     pub(crate) parent: Option<&'a Claims>,
+    /// Where the call came from, for the audit log.
+    pub(crate) origin: Origin,
 }
 
 /// A token that was issued.
@@ -56,7 +58,7 @@ pub(crate) async fn issue(
     wanted: Wanted<'_>,
     now: WallMs,
 ) -> Result<Issued, NotIssued> {
-    let Wanted { audience, scope, parent } = wanted;
+    let Wanted { audience, scope, parent, origin } = wanted;
     let issuer = app.sessions.issuer();
     let mut view = app.store.view().await?;
     let key = keys::find_by_id(view.conn(), &member.key_id).await?;
@@ -70,6 +72,9 @@ pub(crate) async fn issue(
         }
     };
     drop(view);
+    if let Some(workspace) = resource.as_ref().filter(|row| row.kind == legacy::WORKSPACE) {
+        legacy::take_over(app, member, &workspace.id, &origin).await.map_err(NotIssued::Failed)?;
+    }
     let mode = mode_for(&member.org.policy, resource.as_ref());
     let iat_s = now.0 / 1000;
     let mut exp_s = iat_s + life_s(&member.org.policy, mode);

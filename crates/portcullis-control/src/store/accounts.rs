@@ -26,6 +26,8 @@ pub(crate) struct AccountRow {
     pub(crate) managed_by: String,
     /// JSON array.
     pub(crate) external_refs: String,
+    /// The workspace it belongs to, if it is no account of the organization.
+    pub(crate) legacy_workspace_id: Option<String>,
     pub(crate) last_used_ms: Option<i64>,
     pub(crate) last_used_ip: Option<String>,
     pub(crate) use_count: i64,
@@ -140,8 +142,8 @@ pub(crate) async fn insert(
     sqlx::query(
         "INSERT INTO service_accounts (id, org_id, username, username_key, display_name,
              description, owning_team, avatar_url, state, author, managed_by, external_refs,
-             created_ms, updated_ms, version)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+             created_ms, updated_ms, version, legacy_workspace_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
     )
     .bind(&row.id)
     .bind(&row.org_id)
@@ -158,6 +160,7 @@ pub(crate) async fn insert(
     .bind(row.created_ms)
     .bind(row.updated_ms)
     .bind(row.version)
+    .bind(&row.legacy_workspace_id)
     .execute(conn)
     .await?;
     Ok(())

@@ -25,6 +25,7 @@ pub(crate) mod roles;
 pub(crate) mod security_policies;
 pub(crate) mod states;
 pub(crate) mod tables;
+pub(crate) mod takeovers;
 pub(crate) mod unit;
 pub(crate) mod usage;
 pub(crate) mod users;

@@ -40,6 +40,11 @@ pub(crate) const TABLES: &[Table] = &[
     of_org("resources", BY_DEPTH),
     of_org("users", "id"),
     of_org("service_accounts", "id"),
+    Table {
+        name: "takeovers",
+        of_org: Some(("account_id IN (SELECT id FROM service_accounts WHERE org_id = ", ")")),
+        order: "legacy_id",
+    },
     of_org("api_keys", "id"),
     Table {
         name: "imported_texts",

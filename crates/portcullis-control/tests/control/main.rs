@@ -17,6 +17,7 @@ mod harness;
 mod idempotency;
 mod keys;
 mod large;
+mod legacy;
 mod lists;
 mod organizations;
 mod player;

@@ -67,7 +67,11 @@ async fn login(
         Err(OauthError::Failed(problem)) => return Err(Refused::Failed(problem)),
         Err(_) => return Err(Refused::NotValid),
     };
-    let wanted = Wanted { audience: form.text("audience"), ..Wanted::default() };
+    let wanted = Wanted {
+        audience: form.text("audience"),
+        origin: framed.origin.clone(),
+        ..Wanted::default()
+    };
     let issued = sessions::issue(app, &member, wanted, app.now()).await;
     let issued = issued.map_err(|reason| match reason {
         NotIssued::Failed(problem) => Refused::Failed(problem),

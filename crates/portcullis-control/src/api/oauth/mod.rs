@@ -3,6 +3,7 @@
 //! of its own standard; what is decided is decided where all credentials are.
 
 mod answer;
+mod authorize_server;
 mod client;
 mod cookie;
 mod form;
@@ -26,6 +27,7 @@ pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route("/auth/login", post(login::run))
         .route("/users/me", get(me::run))
+        .route("/users/authorize_server", get(authorize_server::run))
         .route("/oauth2/token", post(token::run))
         .route("/oauth/token", post(token::run))
         .route("/oauth2/introspect", post(introspect::run))

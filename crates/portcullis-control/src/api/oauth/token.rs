@@ -30,7 +30,7 @@ pub(super) async fn run(
     let form = Form::read(&headers, body).await.map_err(OauthError::InvalidRequest)?;
     let scope = form.text("scope").map(scope).transpose()?;
     let audience = target(&form)?;
-    let wanted = Wanted { audience, scope, parent: None };
+    let wanted = Wanted { audience, scope, parent: None, origin: framed.origin.clone() };
     match form.text("grant_type") {
         Some("client_credentials") => {
             let member = client::authenticate(&app, &framed, &headers, &form).await?;

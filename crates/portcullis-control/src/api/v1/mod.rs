@@ -60,6 +60,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     keys::batch::OF_USER,
     service_accounts::list::OPERATION,
     service_accounts::create::OPERATION,
+    service_accounts::import::OPERATION,
     service_accounts::read::OPERATION,
     service_accounts::update::OPERATION,
     service_accounts::remove::OPERATION,

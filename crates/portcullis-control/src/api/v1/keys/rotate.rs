@@ -41,6 +41,7 @@ async fn run(mut admitted: Admitted) -> Reply {
     let mut work = admitted.begin().await?;
     let (owner, mut row) = super::find(&mut work, &admitted.call).await?;
     keys::refuse_escalation(&mut work, owner.kind, &owner.id).await?;
+    owner.refuse_secrets()?;
     admitted.check_version(row.version, false)?;
     let before = super::shown(&work, &owner, &row)?;
     let plain = keys::rotate(&mut work, &mut row, wish).await?;

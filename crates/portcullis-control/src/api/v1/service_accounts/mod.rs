@@ -4,6 +4,7 @@ pub(super) mod activate;
 pub(super) mod batch;
 pub(super) mod create;
 pub(super) mod deactivate;
+pub(super) mod import;
 pub(super) mod list;
 pub(super) mod read;
 pub(super) mod remove;
