@@ -72,6 +72,7 @@ async fn keys_of_a_batch_are_rotated_with_their_values_in_the_answer() {
     let second_id = second.text("/key/id");
     let body = json!({
         "action": "rotate", "ids": [key, off, second_id], "retain_minutes": 5,
+        "retire_after_quiet_hours": 3,
         "expires": "2026-11-23T00:00:00Z",
     });
     let batch = plant.post(&plant.s(&id, "/keys:batch"), body).await;
@@ -85,6 +86,7 @@ async fn keys_of_a_batch_are_rotated_with_their_values_in_the_answer() {
     }
     let shown = plant.get(&format!("{keys}/{key}")).await;
     assert_eq!(shown.text("/expires_at"), "2026-11-23T00:00:00.000000Z");
+    assert_eq!(shown.number("/previous/retire_after_quiet_hours"), 3);
     let audit = plant.get(&plant.o("/audit-events")).await;
     assert!(!audit.text.contains(&batch.text("/results/0/secret")));
 }

@@ -79,6 +79,7 @@ fn read(mut body: Fields) -> Result<Asked, Faults> {
     let ids = body.optional("ids", batch::ids());
     let all = body.optional("all", fields::boolean);
     let retain = body.optional("retain_minutes", fields::integer(0..=525_600));
+    let quiet = body.optional("retire_after_quiet_hours", fields::integer(1..=8760));
     let expires = body.optional("expires", super::rotate::expiry());
     let named = matches!(ids.peek(), Some(Some(_)));
     if ids.peek().is_some() && named == matches!(all.peek(), Some(Some(true))) {
@@ -87,6 +88,7 @@ fn read(mut body: Fields) -> Result<Asked, Faults> {
     if matches!(action.peek(), Some(word) if *word != "rotate") {
         for (name, given) in [
             ("retain_minutes", matches!(retain.peek(), Some(Some(_)))),
+            ("retire_after_quiet_hours", matches!(quiet.peek(), Some(Some(_)))),
             ("expires", matches!(expires.peek(), Some(Some(_)))),
         ] {
             if given {
@@ -95,6 +97,7 @@ fn read(mut body: Fields) -> Result<Asked, Faults> {
         }
     }
     let complete = body.finish()?;
+    let quiet = quiet.value(&complete);
     let action = match action.value(&complete) {
         "activate" => Action::Switch(KeySwitch::Activate),
         "deactivate" => Action::Switch(KeySwitch::Deactivate),
@@ -102,7 +105,7 @@ fn read(mut body: Fields) -> Result<Asked, Faults> {
         "revoke" => Action::Switch(KeySwitch::Revoke),
         _ => Action::Rotate(RotationWish {
             retain_minutes: retain.value(&complete).unwrap_or(0),
-            retire_after_quiet_hours: None,
+            retire_after_quiet_hours: quiet.and_then(|hours| u32::try_from(hours).ok()),
             expires: expires.value(&complete).unwrap_or(RotateWish::Default),
         }),
     };
