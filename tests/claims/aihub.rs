@@ -330,6 +330,28 @@ fn ha_01_admin_is_inherited_everywhere_and_member_gives_way_to_a_workspace_role(
 }
 
 #[test]
+fn ha_03_audit_entries_carry_time_origin_and_workspace_and_can_be_exported() {
+    let product = Product::new("aihub");
+    let workspace = product.owner.resource("workspace", "w1");
+    let account = product.owner.account("ci");
+    product.owner.bind(&account, "viewer", &workspace);
+    let events = items(&product.owner.get("/audit-events?action=role_binding.create"));
+    let event = events.last().expect("the binding's event");
+    assert!(event["ts"].as_str().is_some_and(|ts| ts.ends_with('Z')));
+    assert_eq!(event["ip"], "127.0.0.1");
+    assert_eq!(event["resource_id"], workspace);
+    let path = format!("{}/audit-events", product.owner.organization);
+    let token = &product.owner;
+    let export = token.call_accepting(&path, "application/x-ndjson").expect_status(200);
+    let lines: Vec<serde_json::Value> = export
+        .text()
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a JSON line"))
+        .collect();
+    assert!(lines.iter().any(|line| line["id"] == event["id"]));
+}
+
+#[test]
 fn ha_04_an_account_cannot_log_in_to_the_platform() {
     let product = Product::new("aihub");
     let (_, key) = product.caller("ci", "admin");

@@ -283,6 +283,19 @@ fn da_05_keys_never_rotate_by_themselves() {
 }
 
 #[test]
+fn d_12_revoking_the_account_stops_every_key_at_once_and_shows_in_the_audit_log() {
+    let product = Product::new("dezifi");
+    let (account, first) = product.caller("bot", "admin");
+    let second = product.owner.key(&account, "second");
+    product.as_holder(&first).account("made before");
+    product.owner.act(&account.path, "revoke");
+    assert!(!product.accepts(&first.value) && !product.accepts(&second.value));
+    let events = items(&product.owner.get(&format!("/audit-events?actor_id={}", account.id)));
+    assert!(!events.is_empty());
+    assert!(events.iter().all(|event| event["actor"]["state_now"] == "revoked"), "{events:?}");
+}
+
+#[test]
 fn da_06_a_key_authenticates_only_in_its_own_organization() {
     let product = Product::new("dezifi");
     let (_, key) = product.caller("bot", "admin");

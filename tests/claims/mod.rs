@@ -7,6 +7,7 @@ mod castai;
 mod dezifi;
 mod page;
 mod precisely;
+mod sessions;
 mod zenml;
 
 use serde_json::{Value, json};
@@ -18,8 +19,9 @@ use crate::support::upstream::Upstream;
 
 /// For each verb a route on each kind of resource and one on the organization itself; and one that
 /// needs a valid key and nothing else.
-fn routes() -> String {
-    let mut text = String::new();
+pub(crate) fn routes() -> String {
+    let mut text =
+        String::from("[keys]\nimported = true\nsessions = true\nrenderings = [\"zenpro\"]\n");
     let verbs = [("GET", "read"), ("POST", "write"), ("PUT", "execute"), ("DELETE", "delete")];
     let mut route = |name: &str, path: &str, method: &str, needs: &str| {
         text.push_str(&format!(

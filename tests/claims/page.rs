@@ -15,7 +15,7 @@ const PRODUCTS: [(&str, &str, &str); 5] = [
     ("D", "Dezifi", "dezifi"),
     ("P", "Precisely Data Integrity Suite", "precisely"),
 ];
-const MODULES: [&str; 5] = ["aihub", "castai", "dezifi", "precisely", "zenml"];
+const MODULES: [&str; 6] = ["aihub", "castai", "dezifi", "precisely", "sessions", "zenml"];
 
 #[derive(Debug)]
 struct Claim<'t> {

@@ -2,9 +2,12 @@
 
 use std::thread;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::{Product, assert_shown_once, items};
+use crate::support::http::Request;
 
 #[test]
 fn p_01_an_account_replaces_personal_credentials_for_the_api() {
@@ -389,4 +392,30 @@ fn pa_02_groups_get_roles_by_policies_that_can_be_switched_and_default_ones_stay
         product.owner.call("DELETE", &path, None).expect_status(409).code(),
         "immutable_object"
     );
+}
+
+#[test]
+fn pa_03_id_and_secret_are_accepted_as_basic_and_exchanged_tokens_live_an_hour() {
+    let product = Product::new("precisely");
+    let (_, key) = product.caller("finance team", "owner");
+    let tail = &key.value[key.value.len() - 49..];
+    let basic = format!("Basic {}", STANDARD.encode(format!("{}:{tail}", key.id)));
+    let control = product.stage.program.control();
+    let whoami = Request::get("/v1/whoami").header("Authorization", &basic).send(control);
+    assert_eq!(whoami.expect_status(200).json()["key_id"], key.id);
+    let answer = Request::new("POST", "/oauth/token")
+        .header("Authorization", &basic)
+        .header("Content-Type", "application/x-www-form-urlencoded")
+        .body("grant_type=client_credentials")
+        .send(control)
+        .expect_status(200)
+        .json();
+    assert_eq!(answer["token_type"], "Bearer");
+    assert_eq!(answer["expires_in"], 3600);
+    let token = answer["access_token"].as_str().expect("a token");
+    for _ in 0..3 {
+        assert!(product.accepts(token));
+    }
+    product.owner.delete(&key.path);
+    assert!(!product.accepts(token), "a bound token dies with its key");
 }

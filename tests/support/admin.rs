@@ -52,6 +52,12 @@ impl Admin {
         request.send(self.address)
     }
 
+    /// `GET` in another representation than JSON.
+    pub(crate) fn call_accepting(&self, path: &str, media_type: &str) -> Answer {
+        let request = Request::get(path).bearer(&self.token).header("Accept", media_type);
+        request.send(self.address)
+    }
+
     /// `POST` below the organization.
     pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
         self.call("POST", &format!("{}{path}", self.organization), Some(body))
