@@ -483,12 +483,15 @@ fn org_usage() -> Value {
 }
 
 fn diagnosis() -> Value {
+    let suggestion =
+        closed(&[("role_id", text()), ("subject", subject()), ("resource_id", text())]);
     let check = closed(&[("check", text()), ("ok", truth()), ("detail", text())]);
     closed(&[
         ("usable", truth()),
         ("reason", nullable_text()),
         ("key_id", nullable_text()),
         ("checks", list(check)),
+        ("suggestions", list(suggestion)),
     ])
 }
 

@@ -9,11 +9,14 @@ use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 
 use super::Problem;
+use super::records::restriction_of;
+use super::remedy::{Missing, remedy};
 use crate::caller::{self, Credential, SecretMatch};
 use crate::instant::{Stamp, wall};
 use crate::resolve::{Access, Contribution, Excluded, Grounds, Holder, Restriction};
 use crate::store::keys::KeyRow;
 use crate::store::organizations::OrganizationRow;
+use crate::store::resources::ResourceRow;
 
 /// What an explanation is about.
 pub(crate) struct Question<'a> {
@@ -105,6 +108,8 @@ pub(crate) struct Suspect<'a> {
     pub(crate) key: &'a KeyRow,
     /// Absent if only the id was given.
     pub(crate) presented: Option<&'a Credential>,
+    /// What the key is said to lack, and where.
+    pub(crate) lacks: Option<(&'a Permission, &'a ResourceRow)>,
 }
 
 /// The checks a key passes, or where it fails.
@@ -114,7 +119,7 @@ pub(crate) async fn diagnose(
     peppers: &PepperRing,
     now: WallMs,
 ) -> Result<Value, Problem> {
-    let Suspect { org, key, presented } = suspect;
+    let Suspect { org, key, presented, lacks } = suspect;
     let owner = caller::find_owner(conn, key).await?;
     let secret = presented.map(|presented| caller::secret_of(key, presented, peppers, now));
     let mut checks = Vec::new();
@@ -165,10 +170,23 @@ pub(crate) async fn diagnose(
         false => format!("it is {}, and its plan includes no service accounts", org.state),
     };
     check("org_state", fault, detail);
+    let usable = reason.is_none();
+    let mut suggestions = Vec::new();
+    if let Some((permission, resource)) = lacks {
+        let kind = owner.kind;
+        let restriction = restriction_of(key)?;
+        let subject_id = &key.owner_id;
+        let missing = Missing { org, kind, subject_id, restriction, resource, permission };
+        let found = remedy(conn, missing).await?;
+        checks.push(json!({"check": "permission", "ok": found.held, "detail": found.detail}));
+        reason = reason.or((!found.held).then_some("insufficient_scope"));
+        suggestions = found.suggestions;
+    }
     Ok(json!({
-        "usable": reason.is_none(),
+        "usable": usable,
         "reason": reason,
         "key_id": key.id,
         "checks": checks,
+        "suggestions": suggestions,
     }))
 }

@@ -15,6 +15,7 @@ pub(crate) mod organizations;
 pub(crate) mod policy;
 pub(crate) mod rebuild;
 pub(crate) mod records;
+pub(crate) mod remedy;
 pub(crate) mod resources;
 pub(crate) mod retirement;
 pub(crate) mod roles;

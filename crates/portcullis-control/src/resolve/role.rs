@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use portcullis_core::access::{BuiltinRole, Pattern};
+use portcullis_core::access::{BUILTIN_ROLES, BuiltinRole, Pattern};
 use sqlx::SqliteConnection;
 
 use crate::store::StoreError;
@@ -38,6 +38,19 @@ impl Role {
             return Ok(Some(Role::built_in(role)));
         }
         Ok(roles::find(conn, org_id, id).await?.as_ref().map(Role::custom))
+    }
+
+    /// Everything that can be bound in an organization.
+    pub(crate) async fn list(
+        conn: &mut SqliteConnection,
+        org_id: &str,
+    ) -> Result<Vec<Role>, StoreError> {
+        let custom = roles::list_all(conn, org_id).await?;
+        Ok(BUILTIN_ROLES
+            .iter()
+            .map(Role::built_in)
+            .chain(custom.iter().map(Role::custom))
+            .collect())
     }
 
     pub(crate) fn built_in(role: &BuiltinRole) -> Role {

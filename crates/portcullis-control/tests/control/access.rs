@@ -297,3 +297,66 @@ async fn diagnose_says_why_a_key_does_not_work() {
     assert_eq!(reason(json!({"key_id": key})).await, "key_inactive");
     plant.post(&plant.o(":diagnose"), json!({})).await.assert_faults(&[("value", "required")]);
 }
+
+/// Z-55: which binding would give it.
+#[tokio::test]
+async fn diagnose_says_which_binding_would_give_a_missing_permission() {
+    let plant = Plant::start().await;
+    plant.patch(&plant.o("/policy"), json!({"deny_enabled": true})).await;
+    let k1 = plant.resource("cluster", "k1").await;
+    let (sa, key, _) = plant.agent("ci", Some("viewer")).await;
+    let ask = async |permission: &str| {
+        let body = json!({"key_id": key, "permission": permission, "resource_id": k1});
+        let answer = plant.post(&plant.o(":diagnose"), body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let check = answer.body["checks"].as_array().unwrap().last().unwrap().clone();
+        assert_eq!(check["check"], "permission");
+        (answer, check["detail"].as_str().unwrap().to_owned())
+    };
+    let (held, _) = ask("cluster:read").await;
+    assert_eq!((&held.body["reason"], &held.body["suggestions"]), (&json!(null), &json!([])));
+    let (missing, detail) = ask("cluster:write").await;
+    assert_eq!(
+        (missing.text("/reason").as_str(), &missing.body["usable"]),
+        ("insufficient_scope", &json!(true))
+    );
+    assert!(detail.contains("the role Member on cluster/k1 would give it"), "{detail}");
+    // The suggestion is a binding as it can be created, and it helps.
+    let suggestion = missing.body["suggestions"][0].clone();
+    let made = plant.post(&plant.o("/role-bindings"), suggestion).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    assert_eq!(ask("cluster:write").await.0.body["reason"], json!(null));
+
+    // What a binding cannot help is said instead.
+    plant.post(&plant.o(&format!("/resources/{k1}:archive")), json!({})).await;
+    assert!(ask("cluster:write").await.1.contains("archived"));
+    plant.post(&plant.o(&format!("/resources/{k1}:unarchive")), json!({})).await;
+    let path = plant.s(&sa, &format!("/keys/{key}"));
+    plant.patch(&path, json!({"restriction": {"permissions": ["*:read"]}})).await;
+    assert!(ask("cluster:write").await.1.contains("restricted"));
+    plant.patch(&path, json!({"restriction": null})).await;
+    let body = json!({"name": "x", "permissions": [], "deny": ["*:write"]});
+    let role = plant.post(&plant.o("/roles"), body).await.text("/role/id");
+    let body = json!({
+        "role_id": role, "subject": {"kind": "service_account", "id": sa},
+        "resource_id": plant.root,
+    });
+    let made = plant.post(&plant.o("/role-bindings"), body).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    let (denied, detail) = ask("cluster:write").await;
+    assert!(detail.contains("denies"), "{detail}");
+    assert_eq!(denied.body["suggestions"], json!([]));
+    // A binding of a policy that is off is named.
+    let subject = json!({"kind": "service_account", "id": sa});
+    let bindings = json!([{"role_id": "executor", "subject": subject, "resource_id": k1}]);
+    let body = json!({"name": "p", "enabled": false, "bindings": bindings});
+    plant.post(&plant.o("/security-policies"), body).await;
+    assert!(ask("cluster:execute").await.1.contains("is disabled"));
+    plant
+        .post(
+            &plant.o(":diagnose"),
+            json!({"key_id": key, "permission": "*", "resource_id": "x y"}),
+        )
+        .await
+        .assert_faults(&[("permission", "bad_format"), ("resource_id", "bad_format")]);
+}

@@ -1,10 +1,11 @@
-//! `POST O:diagnose`: why a key does not work. A value is read, compared and forgotten; it reaches
-//! no log and no answer.
+//! `POST O:diagnose`: why a key does not work, and if asked which binding would give it a permission
+//! that it lacks. A value is read, compared and forgotten; it reaches no log and no answer.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::response::IntoResponse as _;
+use portcullis_core::access::Permission;
 use portcullis_core::key::{self, Malformed, Spelled, Spellings};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -14,10 +15,11 @@ use crate::api::fields::{self, Faults, Fields};
 use crate::api::operation::{Answer, Operation};
 use crate::api::problem::{FieldCode, Problem};
 use crate::api::reply::Reply;
+use crate::api::work::unknown_reference;
 use crate::caller::Credential;
 use crate::domain::explain::{Suspect, diagnose};
 use crate::domain::imports;
-use crate::store::keys;
+use crate::store::{keys, resources};
 
 pub(crate) const OPERATION: Operation = Operation::post(
     "/v1/organizations/{org}:diagnose",
@@ -30,32 +32,40 @@ pub(crate) const OPERATION: Operation = Operation::post(
 
 async fn run(mut admitted: Admitted) -> Reply {
     admitted.call.no_query()?;
-    let asked = read(admitted.call.body().await?)?;
+    let Asked { about, permission, resource_id } = read(admitted.call.body().await?)?;
     let org = admitted.org()?;
-    let (id, presented) = match asked {
-        Asked::Id(id) => (id, None),
-        Asked::Value(value) => match read_value(&admitted, &value).await? {
+    let (id, presented) = match about {
+        About::Id(id) => (id, None),
+        About::Value(value) => match read_value(&admitted, &value).await? {
             Ok((id, presented)) => (id, Some(presented)),
             Err(fault) => {
                 let check = json!({"check": "format", "ok": false, "detail": fault.to_string()});
                 let body = json!({
                     "usable": false, "reason": "malformed", "key_id": null, "checks": [check],
+                    "suggestions": [],
                 });
                 return Ok(Json(body).into_response());
             }
         },
     };
     let mut view = admitted.view().await?;
+    let resource_id = resource_id.unwrap_or_else(|| org.root_resource_id.clone());
+    let resource = resources::find(view.conn(), &org.id, &resource_id).await?;
+    let resource = resource.ok_or_else(|| unknown_reference("resource_id"))?;
     // A key of another organization is as unknown as none.
     let row = keys::find_by_id(view.conn(), &id).await?.filter(|row| row.org_id == org.id);
     let body = match row {
         None => {
             let check = json!({"check": "known", "ok": false, "detail": "there is no such key"});
-            json!({"usable": false, "reason": "unknown_key", "key_id": id, "checks": [check]})
+            json!({
+                "usable": false, "reason": "unknown_key", "key_id": id, "checks": [check],
+                "suggestions": [],
+            })
         }
         Some(row) => {
             let now = admitted.call.now;
-            let suspect = Suspect { org, key: &row, presented: presented.as_ref() };
+            let lacks = permission.as_ref().map(|permission| (permission, &resource));
+            let suspect = Suspect { org, key: &row, presented: presented.as_ref(), lacks };
             diagnose(view.conn(), suspect, &admitted.app().peppers, now).await?
         }
     };
@@ -84,7 +94,14 @@ async fn read_value(
     }
 }
 
-enum Asked {
+struct Asked {
+    about: About,
+    permission: Option<Permission>,
+    /// The root, unless given.
+    resource_id: Option<String>,
+}
+
+enum About {
     Id(String),
     Value(Zeroizing<String>),
 }
@@ -92,6 +109,8 @@ enum Asked {
 fn read(mut body: Fields) -> Result<Asked, Faults> {
     let value = body.optional("value", fields::text(1024));
     let id = body.optional("key_id", fields::id);
+    let permission = body.optional("permission", fields::permission);
+    let resource_id = body.optional("resource_id", fields::id);
     if matches!(
         (value.peek(), id.peek()),
         (Some(Some(_)), Some(Some(_))) | (Some(None), Some(None))
@@ -99,8 +118,13 @@ fn read(mut body: Fields) -> Result<Asked, Faults> {
         body.fault("value", FieldCode::Required, "give either value or key_id");
     }
     let complete = body.finish()?;
-    Ok(match (value.value(&complete), id.value(&complete)) {
-        (Some(value), _) => Asked::Value(Zeroizing::new(value)),
-        (None, id) => Asked::Id(id.unwrap_or_default()),
+    let about = match (value.value(&complete), id.value(&complete)) {
+        (Some(value), _) => About::Value(Zeroizing::new(value)),
+        (None, id) => About::Id(id.unwrap_or_default()),
+    };
+    Ok(Asked {
+        about,
+        permission: permission.value(&complete),
+        resource_id: resource_id.value(&complete),
     })
 }
