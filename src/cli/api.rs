@@ -364,6 +364,42 @@ impl Api {
         }
     }
 
+    /// The id of something in one of the organization's lists, given as id, name or username.
+    /// Letter case counts only where two would match.
+    pub(crate) async fn id_in(
+        &self,
+        org: &str,
+        list: &str,
+        wanted: &str,
+    ) -> anyhow::Result<String> {
+        if is_uuid(wanted) {
+            return Ok(wanted.to_owned());
+        }
+        let filter = match list {
+            "service-accounts" | "users" => format!("?username={}", encode(wanted)),
+            _ => String::new(),
+        };
+        let found = self.list(&format!("{org}/{list}{filter}")).await?;
+        let alike = |one: &&Value| {
+            let name = one.get("name").or_else(|| one.get("username")).and_then(Value::as_str);
+            name.is_some_and(|name| name.to_lowercase() == wanted.to_lowercase())
+        };
+        let exact = found.iter().find(|one| is_called(one, wanted));
+        match exact.or_else(|| found.iter().find(alike)) {
+            Some(one) => id_of(one),
+            None => {
+                let (what, family) = match list {
+                    "groups" => ("group", "group"),
+                    "roles" => ("role", "role"),
+                    "security-policies" => ("security policy", "policy"),
+                    "users" => ("user", "user"),
+                    _ => ("service account", "account"),
+                };
+                bail!("no {what} {wanted:?}; `portcullis {family} list` shows them")
+            }
+        }
+    }
+
     /// The path of a key: of the account or user that owns it.
     pub(crate) async fn key_path(&self, key_id: &KeyId) -> anyhow::Result<String> {
         let key_id = key_id.to_string();

@@ -11,6 +11,7 @@ mod binding;
 mod configuration;
 mod demo;
 mod explain;
+mod group;
 mod key;
 mod login;
 mod man;
@@ -22,6 +23,7 @@ mod policy;
 mod progress;
 mod resource;
 mod role;
+mod security_policy;
 mod serve;
 mod transfer;
 mod usage;
@@ -81,6 +83,12 @@ enum Command {
     /// Role bindings: who has which role where.
     #[command(subcommand)]
     Binding(binding::Binding),
+    /// Groups: service accounts and users that have roles together.
+    #[command(subcommand)]
+    Group(group::Group),
+    /// Security policies: bundles of bindings that are switched on and off together.
+    #[command(subcommand)]
+    Policy(security_policy::Policy),
     /// Organizations.
     #[command(subcommand)]
     Org(org::Org),
@@ -171,6 +179,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::User(user) => user.run(),
         Command::Role(role) => role.run(),
         Command::Binding(binding) => binding.run(),
+        Command::Group(group) => group.run(),
+        Command::Policy(policy) => policy.run(),
         Command::Org(org) => org.run(),
         Command::Resource(resource) => resource.run(),
         Command::Login(login) => login.run(),

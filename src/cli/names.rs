@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use super::api::Api;
 
-/// Puts a name in the place of each id at `pointers`, where the organization's accounts and
-/// resources tell one. An id that nobody may look up stays.
+/// Puts a name in the place of each id at `pointers`, where one of the organization's lists tells
+/// one. An id that nobody may look up stays.
 pub(super) async fn put_names(api: &Api, org: &str, items: &mut [Value], pointers: &[&str]) {
     let mut names = BTreeMap::new();
-    for list in ["service-accounts", "users", "resources"] {
+    for list in LISTS {
         let found = api.list(&format!("{org}/{list}")).await.unwrap_or_default();
         names.extend(found.iter().filter_map(named));
     }
@@ -24,14 +24,18 @@ pub(super) async fn put_names(api: &Api, org: &str, items: &mut [Value], pointer
     }
 }
 
-/// An account by its username, a resource as the commands take it.
+/// Where names come from.
+const LISTS: [&str; 6] =
+    ["service-accounts", "users", "resources", "groups", "roles?kind=custom", "security-policies"];
+
+/// An account by its username, a resource as the commands take it, all others by their name.
 fn named(object: &Value) -> Option<(String, String)> {
     let text = |member: &str| object.get(member).and_then(Value::as_str);
     let name = match (text("username"), text("parent_id"), text("kind"), text("ref")) {
         (Some(username), ..) => username.to_owned(),
         (None, Some(_), Some(kind), Some(reference)) => format!("{kind}/{reference}"),
         (None, None, Some("organization"), _) => "org".to_owned(),
-        _ => return None,
+        _ => text("name")?.to_owned(),
     };
     Some((text("id")?.to_owned(), name))
 }
@@ -48,6 +52,7 @@ mod tests {
         assert_eq!(name(root).as_deref(), Some("org"));
         let cluster = json!({"id": "3", "kind": "cluster", "ref": "c1", "parent_id": "2"});
         assert_eq!(name(cluster).as_deref(), Some("cluster/c1"));
-        assert_eq!(name(json!({"id": "4"})), None);
+        assert_eq!(name(json!({"id": "4", "name": "g", "kind": "custom"})).as_deref(), Some("g"));
+        assert_eq!(name(json!({"id": "5"})), None);
     }
 }

@@ -110,6 +110,8 @@ pub(super) fn refusal(status: u16, problem: &Value) -> anyhow::Error {
         (409, "operation_not_offered") => "`portcullis org policy show` shows what is offered",
         (409, "service_account_inactive") => "`portcullis account activate` switches it on",
         (409, "username_taken" | "name_taken") => "choose another name",
+        (409, "role_in_use") => "`portcullis binding list --role` shows who has it",
+        (409, "last_owner") => "make somebody else an owner first",
         (429 | 503, _) => "try again in a moment",
         _ => "",
     };
