@@ -5,6 +5,7 @@
 mod aihub;
 mod castai;
 mod dezifi;
+mod legacy;
 mod page;
 mod precisely;
 mod sessions;
