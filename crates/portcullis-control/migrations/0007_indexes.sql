@@ -2,7 +2,7 @@
 -- the filter, and then its order, so that a page reads its own rows only. Without statistics a
 -- planner prefers an index in the list's order over a shorter one, hence the organization in each.
 
-CREATE INDEX service_accounts_by_name ON service_accounts (org_id, username_key);
+CREATE INDEX service_accounts_by_name ON service_accounts (org_id, username_key, created_ms, id);
 CREATE INDEX service_accounts_by_state ON service_accounts (org_id, state, created_ms, id);
 CREATE INDEX service_accounts_by_manager ON service_accounts (org_id, managed_by, created_ms, id);
 
@@ -24,3 +24,5 @@ CREATE INDEX role_bindings_by_subject ON role_bindings (subject_id, org_id, crea
 CREATE INDEX role_bindings_by_subject_kind ON role_bindings (org_id, subject_kind, created_ms, id);
 DROP INDEX IF EXISTS role_bindings_by_role;
 CREATE INDEX role_bindings_by_role ON role_bindings (role_id, org_id, created_ms, id);
+-- Where a role is bound is read from the index alone.
+CREATE INDEX role_bindings_places ON role_bindings (role_id, resource_id, propagate);

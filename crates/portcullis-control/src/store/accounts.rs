@@ -5,6 +5,7 @@ use portcullis_core::time::WallMs;
 use sqlx::SqliteConnection;
 
 use super::StoreError;
+use super::groups;
 use super::page::{Found, Order, Slice};
 use crate::instant::column;
 
@@ -111,8 +112,16 @@ pub(crate) async fn list(
         unused_since_ms,
         include_deleted,
     } = filter;
+    let few_of_group = match group_id {
+        Some(id) => groups::is_small(conn, id).await?,
+        None => false,
+    };
     let mut filters = slice.filters("service_accounts");
-    filters.within("org_id", org_id);
+    match few_of_group {
+        // Not the column itself, so that no index leads through all accounts to the few.
+        true => filters.equal("COALESCE(org_id, '')", org_id),
+        false => filters.within("org_id", org_id),
+    }
     for (column, wanted) in
         [("state", state), ("username_key", username_key), ("managed_by", managed_by)]
     {
@@ -121,7 +130,13 @@ pub(crate) async fn list(
         }
     }
     if let Some(id) = group_id {
-        filters.among("SELECT principal_id FROM memberships WHERE group_id = ", id);
+        if few_of_group {
+            filters.among("SELECT principal_id FROM memberships WHERE group_id = ", id);
+        } else {
+            let member = "SELECT 1 FROM memberships
+                 WHERE principal_id = service_accounts.id AND group_id = ";
+            filters.exists(member, id);
+        }
     }
     if let Some(text) = q {
         filters.contains(&["username_key", "display_name"], text);

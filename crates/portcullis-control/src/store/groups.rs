@@ -214,6 +214,22 @@ pub(crate) async fn count_members(
     Ok(count)
 }
 
+/// Whether the group has so few members that finding each by its id is fast.
+pub(super) async fn is_small(
+    conn: &mut SqliteConnection,
+    group_id: &str,
+) -> Result<bool, StoreError> {
+    const FEW: i64 = 1000;
+    let members: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM (SELECT 1 FROM memberships WHERE group_id = $1 LIMIT $2) AS some",
+    )
+    .bind(group_id)
+    .bind(FEW + 1)
+    .fetch_one(conn)
+    .await?;
+    Ok(members <= FEW)
+}
+
 /// Whether any member of the group is of this kind.
 pub(crate) async fn has_members(
     conn: &mut SqliteConnection,

@@ -42,6 +42,7 @@ impl Slice {
             bounds: Vec::new(),
             indexed: Vec::new(),
             searches: false,
+            few: false,
         }
     }
 }
@@ -73,6 +74,8 @@ pub(super) struct Filters {
     indexed: Vec<(&'static str, String)>,
     /// Whether there are conditions without.
     searches: bool,
+    /// Whether the list is a short one, of rows that are found by their ids.
+    few: bool,
 }
 
 impl Filters {
@@ -94,10 +97,19 @@ impl Filters {
     }
 
     /// The row's id is among those of a literal query of ours, which ends where the value belongs.
+    /// They are few, and are looked up one by one.
     pub(super) fn among(&mut self, select: &'static str, value: &str) {
-        self.searches = true;
+        self.few = true;
         for query in [&mut self.page, &mut self.total] {
             query.push(" AND id IN (").push(select).push_bind(value.to_owned()).push(")");
+        }
+    }
+
+    /// A literal query of ours finds something for the row; it ends where the value belongs.
+    pub(super) fn exists(&mut self, select: &'static str, value: &str) {
+        self.searches = true;
+        for query in [&mut self.page, &mut self.total] {
+            query.push(" AND EXISTS (").push(select).push_bind(value.to_owned()).push(")");
         }
     }
 
@@ -210,8 +222,8 @@ impl Filters {
         slice: &Slice,
     ) -> Result<Option<(i64, String)>, StoreError> {
         let followed = match self.indexed.as_slice() {
-            [] if !self.searches => return Ok(None),
-            [_] if !self.searches => return Ok(None),
+            _ if self.few => return Ok(None),
+            [] | [_] if !self.searches => return Ok(None),
             [one] => Some(one),
             _ => None,
         };

@@ -64,11 +64,20 @@ async fn lists_follow_an_index_that_gives_their_order() {
     plant.stop().await;
     let url = format!("sqlite://{}", plant.database().display());
     let mut conn = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    let members = "id IN (SELECT principal_id FROM memberships WHERE group_id = 'g')";
+    let sql = format!(
+        "EXPLAIN QUERY PLAN SELECT * FROM service_accounts WHERE COALESCE(org_id, '') = 'o'
+             AND {members} AND state <> 'deleted' ORDER BY created_ms, id LIMIT 101"
+    );
+    let steps: Vec<(i64, i64, i64, String)> =
+        sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(&mut conn).await.unwrap();
+    assert!(steps.iter().any(|step| step.3.contains("(id=?)")), "{steps:?}");
     let ordered = "ORDER BY created_ms, id LIMIT 101";
     let after = format!("AND (created_ms, id) > (1, 'x') {ordered}");
     for (table, conditions, index) in [
         ("service_accounts", "org_id = 'o' AND state <> 'deleted'", "service_accounts_by_org"),
         ("service_accounts", "org_id = 'o' AND state = 's'", "service_accounts_by_state"),
+        ("service_accounts", "org_id = 'o' AND username_key = 'n'", "service_accounts_by_name"),
         ("service_accounts", "org_id = 'o' AND managed_by = 'm'", "service_accounts_by_manager"),
         ("api_keys", "org_id = 'o' AND state <> 'deleted'", "api_keys_by_org"),
         ("api_keys", "org_id = 'o' AND state <> 'deleted' AND state = 's'", "api_keys_by_state"),
