@@ -13,7 +13,7 @@ use crate::domain::{Author, records, sessions};
 use crate::policy::Profile;
 use crate::store::audit::{Actor, Event, INSTALLATION, Origin, Outcome, Target};
 use crate::store::installation::{self, Purpose};
-use crate::store::{StoreError, Unit, feed};
+use crate::store::{StoreError, Unit};
 
 /// The three keys that exist after the first start. Each is shown here and nowhere else.
 pub struct FirstTokens {
@@ -93,7 +93,7 @@ pub(crate) async fn run(
     if app.sessions.is_settled() {
         sessions::put_signers(app, &mut unit).await?;
     }
-    if feed::find_head(unit.conn()).await?.position.seq > 0 {
+    if unit.position().seq > 0 {
         organizations::furnish_old(app, &mut unit).await.map_err(|it| problem_text(&it))?;
         follow_release(app, unit).await?;
         return Ok(Started::Existing);

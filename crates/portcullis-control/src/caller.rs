@@ -1,5 +1,6 @@
 //! Who calls the admin API: the same keys, states and roles as at a gateway, read from the store at
-//! the instant of the call. Nothing is cached, so a revoked key is refused at once.
+//! the instant of the call. Only resolved access is remembered while nothing changes it, so a revoked
+//! key is refused at once.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::domain::records::restriction_of;
 use crate::domain::secrets::KEYED;
 use crate::domain::{Author, imports};
 use crate::instant::wall;
-use crate::resolve::Access;
+use crate::resolve::{Access, AsOf, Remembered};
 use crate::store::audit::Actor;
 use crate::store::installation::{self, Purpose};
 use crate::store::keys::{self, KeyRow};
@@ -134,6 +135,7 @@ pub(crate) async fn verify(
     conn: &mut SqliteConnection,
     presented: &Credential,
     app: &App,
+    as_of: AsOf,
     now: WallMs,
 ) -> Result<Result<Caller, Refused>, StoreError> {
     let peppers = &*app.peppers;
@@ -214,9 +216,8 @@ pub(crate) async fn verify(
     }
     let scope = session.as_ref().and_then(|claims| claims.scope.as_deref());
     let limits = restriction_of(&key)?.unwrap_or_default().and_scope(scope);
-    let mut access =
-        Access::of_principal(conn, owner.kind, &key.owner_id, &org.policy).await?.narrowed(limits);
-    access.locate(conn, &org.id, &org.root_resource_id).await?;
+    let access = resolve(conn, &key, &owner, &org, (&app.remembered, as_of)).await?;
+    let access = access.narrowed(limits);
     Ok(Ok(Caller::Member(Box::new(Member {
         kind: owner.kind,
         id: key.owner_id.clone(),
@@ -230,6 +231,24 @@ pub(crate) async fn verify(
         session,
         access,
     }))))
+}
+
+/// Everything that the owner of a key has, with the place of the root; as it was resolved before, if
+/// that holds where this call reads.
+async fn resolve(
+    conn: &mut SqliteConnection,
+    key: &KeyRow,
+    owner: &Owner,
+    org: &OrganizationRow,
+    (remembered, as_of): (&Remembered, AsOf),
+) -> Result<Access, StoreError> {
+    if let Some(access) = remembered.find(as_of, &key.owner_id, org).await {
+        return Ok(access);
+    }
+    let mut access = Access::of_principal(conn, owner.kind, &key.owner_id, &org.policy).await?;
+    access.locate(conn, &org.id, &org.root_resource_id).await?;
+    remembered.keep(as_of, &key.owner_id, org, &access).await;
+    Ok(access)
 }
 
 /// Whether this is the installation's key for the purpose. Hashes once, whatever is found.

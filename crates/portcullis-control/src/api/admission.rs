@@ -246,7 +246,8 @@ impl Admitted {
         let now = app.now();
         let mut unit = Unit::begin(&app.store, Arc::clone(&app.ledger), now).await?;
         let _ = self.call.framed.settlement.set(unit.settlement());
-        let verdict = caller::verify(unit.conn(), &self.presented, &app, now).await?;
+        let as_of = unit.as_of();
+        let verdict = caller::verify(unit.conn(), &self.presented, &app, as_of, now).await?;
         let caller = verdict.map_err(|refused| self.call.refused(refused))?;
         let org = match (&self.org, &caller) {
             (None, _) => None,

@@ -175,7 +175,8 @@ impl Call {
             imports::settle(&self.app, foreign, &self.framed.origin).await?;
         }
         let mut view = self.app.store.view().await?;
-        let verdict = caller::verify(view.conn(), &presented, &self.app, self.now).await?;
+        let (app, as_of) = (&self.app, view.as_of());
+        let verdict = caller::verify(view.conn(), &presented, app, as_of, self.now).await?;
         match verdict {
             Ok(caller) => {
                 if let Caller::Member(member) = &caller {

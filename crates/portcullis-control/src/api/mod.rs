@@ -42,6 +42,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::cursor::CursorKey;
 use crate::publisher::Publisher;
+use crate::resolve::Remembered;
 use crate::sealer::Sealer;
 use crate::sessions::Sessions;
 use crate::settings::Settings;
@@ -81,6 +82,7 @@ pub(crate) struct Shared {
     pub(crate) running: Running,
     pub(crate) slow: SlowHashes,
     pub(crate) sessions: Sessions,
+    pub(crate) remembered: Remembered,
     refusals: Refusals,
 }
 
@@ -141,6 +143,7 @@ impl App {
             running: Running::default(),
             slow: SlowHashes::new(),
             sessions: Sessions::new(session_signers, public_url),
+            remembered: Remembered::default(),
             refusals: Refusals::default(),
         })))
     }

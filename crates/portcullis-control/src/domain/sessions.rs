@@ -176,7 +176,7 @@ pub(crate) async fn put_signers(app: &App, unit: &mut Unit) -> Result<(), StoreE
 pub(crate) async fn publish(app: &App) -> Result<(), StoreError> {
     let mut unit = Unit::begin(&app.store, app.ledger.clone(), app.now()).await?;
     put_signers(app, &mut unit).await?;
-    if feed::find_head(unit.conn()).await?.position.seq == 0 || !unit.has_changes() {
+    if unit.position().seq == 0 || !unit.has_changes() {
         return Ok(());
     }
     let event = Event {

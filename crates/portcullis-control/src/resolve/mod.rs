@@ -4,6 +4,7 @@
 mod contributions;
 mod grounds;
 mod paths;
+mod remembered;
 mod role;
 
 use std::collections::BTreeSet;
@@ -21,6 +22,7 @@ use crate::store::{StoreError, resources};
 pub(crate) use contributions::{Contribution, Excluded, Via};
 pub(crate) use grounds::{Grounds, Holder, allows_group, allows_role};
 pub(crate) use paths::Paths;
+pub(crate) use remembered::{AccessCount, AsOf, Remembered};
 pub(crate) use role::{Role, Roles, patterns, texts};
 
 /// What a key is narrowed to; each member narrows if present.

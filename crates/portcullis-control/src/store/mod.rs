@@ -42,6 +42,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{Connection as _, Sqlite, SqliteConnection, Transaction};
 
+use crate::resolve::{AccessCount, AsOf};
 pub use error::OpenError;
 pub(crate) use error::StoreError;
 pub(crate) use unit::{Committed, Unit};
@@ -60,6 +61,7 @@ const READERS: u32 = 4;
 pub(crate) struct Store {
     readers: SqlitePool,
     writer: Writer,
+    access_count: AccessCount,
 }
 
 impl Store {
@@ -102,12 +104,16 @@ impl Store {
             .connect_with(options.pragma("query_only", "true"))
             .await
             .map_err(failed)?;
-        Ok(Store { readers, writer: Writer::start(writer, ACQUIRE_TIMEOUT) })
+        let access_count = AccessCount::default();
+        let writer = Writer::start(writer, ACQUIRE_TIMEOUT, access_count.clone());
+        Ok(Store { readers, writer, access_count })
     }
 
     /// A consistent view of the last commit. Dropping it ends it.
     pub(crate) async fn view(&self) -> Result<View, StoreError> {
-        Ok(View { tx: self.readers.begin().await? })
+        // Before the first read, so that what changes meanwhile is not remembered.
+        let as_of = self.access_count.current();
+        Ok(View { tx: self.readers.begin().await?, as_of })
     }
 
     /// Waits until nothing is running and closes the file.
@@ -160,9 +166,15 @@ fn sound_connections() -> SqlitePoolOptions {
 /// A read transaction: everything read through it belongs to one commit.
 pub(crate) struct View {
     tx: Transaction<'static, Sqlite>,
+    as_of: AsOf,
 }
 
 impl View {
+    /// Under which count of access changes it reads.
+    pub(crate) fn as_of(&self) -> AsOf {
+        self.as_of
+    }
+
     /// The connection for the statements of the store.
     pub(crate) fn conn(&mut self) -> &mut SqliteConnection {
         &mut self.tx

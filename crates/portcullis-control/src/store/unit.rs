@@ -22,6 +22,7 @@ use super::audit::{self, Event, Scribe};
 use super::feed::{self, FeedHead};
 use super::writer::{News, Settlement, Turn};
 use super::{Store, StoreError, installation};
+use crate::resolve::AsOf;
 use crate::settings::FeedSigner;
 
 /// What every write needs besides the database: it outlives single transactions.
@@ -42,6 +43,8 @@ pub(crate) struct Unit {
     changes: Vec<Change>,
     /// Whether gateways have to start over, so that no single change is told.
     rewrites: bool,
+    /// Whether a record changed that access rests on: any that was there before, but keys.
+    touches_access: bool,
 }
 
 /// A committed unit, or one that found nothing to do.
@@ -61,8 +64,12 @@ impl Unit {
         now: WallMs,
     ) -> Result<Unit, StoreError> {
         let mut turn = store.writer.turn().await?;
-        let head = feed::find_head(turn.conn()).await?;
-        Ok(Unit { turn, ledger, now, head, changes: Vec::new(), rewrites: false })
+        let head = match turn.head.take() {
+            Some(head) => head,
+            None => feed::find_head(turn.conn()).await?,
+        };
+        let (changes, rewrites, touches_access) = (Vec::new(), false, false);
+        Ok(Unit { turn, ledger, now, head, changes, rewrites, touches_access })
     }
 
     /// The connection for the statements of the store.
@@ -74,6 +81,11 @@ impl Unit {
     /// answer that rests on that, whatever it is, must not be given earlier.
     pub(crate) fn settlement(&self) -> Settlement {
         self.turn.settlement()
+    }
+
+    /// Under which count of access changes it reads.
+    pub(crate) fn as_of(&self) -> AsOf {
+        self.turn.as_of
     }
 
     /// The instant of everything that this unit writes.
@@ -91,8 +103,15 @@ impl Unit {
         let new = canonical(&record);
         match feed::find_record(self.turn.conn(), kind, id).await? {
             Some(old) if old == new => return Ok(()),
-            Some(old) => self.head.digest.remove(RecordSum::of_canonical(kind, id, &old)),
-            None => self.head.records += 1,
+            Some(old) => {
+                self.touches_access |= kind != Kind::Key;
+                self.head.digest.remove(RecordSum::of_canonical(kind, id, &old));
+            }
+            None => {
+                // Nobody who is new has been resolved before.
+                self.touches_access |= !matches!(kind, Kind::Account | Kind::Key);
+                self.head.records += 1;
+            }
         }
         self.head.digest.add(RecordSum::of_canonical(kind, id, &new));
         feed::save_record(self.turn.conn(), kind, id, &new).await?;
@@ -129,6 +148,7 @@ impl Unit {
         };
         self.head.digest.remove(RecordSum::of_canonical(kind, id, &old));
         self.head.records = self.head.records.saturating_sub(1);
+        self.touches_access |= kind != Kind::Key;
         feed::erase_record(self.turn.conn(), kind, id).await?;
         Ok(true)
     }
@@ -168,6 +188,10 @@ impl Unit {
         entropy: &dyn Entropy,
     ) -> Result<Committed, StoreError> {
         let org_id = event.org_id.clone();
+        // Of other objects not everything that counts has a record.
+        let of_keys_and_accounts =
+            ["api_key.", "service_account."].iter().any(|start| event.action.starts_with(start));
+        let touches_access = self.touches_access || !of_keys_and_accounts;
         let scribe = Scribe { signer: &self.ledger.signer, entropy };
         audit::append(self.turn.conn(), event, self.now, &scribe).await?;
         let position = self.next_position();
@@ -177,11 +201,8 @@ impl Unit {
         let line = feed::signed_txn(txn, &self.ledger.signer);
         self.head.position = position;
         feed::append_change(self.turn.conn(), position, &org_id, &line).await?;
-        feed::save_head(self.turn.conn(), &self.head).await?;
-        let last_dropped = position.seq.saturating_sub(self.ledger.change_log_length);
-        let last_dropped = Position { seq: last_dropped, ..position };
-        feed::prune_changes(self.turn.conn(), last_dropped).await?;
-        self.turn.keep(Some(News { ledger: self.ledger, position })).await?;
+        let news = News { ledger: self.ledger, head: self.head, touches_access };
+        self.turn.keep(Some(news)).await?;
         Ok(Committed { position, reaches_gateways })
     }
 }

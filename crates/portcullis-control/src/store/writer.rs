@@ -17,6 +17,7 @@
 //! * Nobody is told about a group before it is durable: neither the caller of a kept unit, nor
 //!   gateways, nor the caller of an undone one, which may have read what its neighbours wrote.
 //! * If the group cannot be made durable, every unit in it fails, and nothing is announced.
+//! * The head of the feed is written once, for the newest kept unit.
 //! * A caller who goes away changes nothing about any of this: the connection comes back by drop.
 
 use std::sync::Arc;
@@ -28,7 +29,9 @@ use sqlx::{Sqlite, SqliteConnection, Transaction};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::StoreError;
+use super::feed::{self, FeedHead};
 use super::unit::Ledger;
+use crate::resolve::{AccessCount, AsOf};
 
 /// Units that one durable transaction holds at most: a caller waits for no more than these.
 const MOST_UNITS: usize = 64;
@@ -51,9 +54,9 @@ type Asker = oneshot::Sender<Result<Turn, StoreError>>;
 impl Writer {
     /// Starts the task. It ends when it is closed or its last asker is gone. `patience` is how long
     /// a unit waits for its turn.
-    pub(super) fn start(pool: SqlitePool, patience: Duration) -> Writer {
+    pub(super) fn start(pool: SqlitePool, patience: Duration, count: AccessCount) -> Writer {
         let (asks, asked) = mpsc::channel(MOST_WAITING);
-        tokio::spawn(serve(pool, asked));
+        tokio::spawn(serve(pool, asked, count));
         Writer { asks, patience }
     }
 
@@ -90,6 +93,10 @@ pub(crate) struct Turn {
     tx: Option<Transaction<'static, Sqlite>>,
     back: Option<oneshot::Sender<Back>>,
     settlement: Settlement,
+    /// The head of the feed that the units before left behind.
+    pub(super) head: Option<FeedHead>,
+    /// Under which count of access changes it reads.
+    pub(super) as_of: AsOf,
 }
 
 /// What comes back from a turn.
@@ -104,10 +111,12 @@ enum End {
     Undone,
 }
 
-/// What publishers learn when the group is durable.
+/// The feed after a unit: what publishers learn when the group is durable.
 pub(crate) struct News {
     pub(crate) ledger: Arc<Ledger>,
-    pub(crate) position: Position,
+    pub(crate) head: FeedHead,
+    /// Whether the unit could alter anybody's access.
+    pub(crate) touches_access: bool,
 }
 
 impl Turn {
@@ -162,12 +171,12 @@ impl Settlement {
     }
 }
 
-async fn serve(pool: SqlitePool, mut asked: mpsc::Receiver<Ask>) {
+async fn serve(pool: SqlitePool, mut asked: mpsc::Receiver<Ask>, count: AccessCount) {
     while let Some(ask) = asked.recv().await {
         let closing = match ask {
             Ask::Close(done) => Some(done),
             Ask::Turn(asker) if asker.is_closed() => None,
-            Ask::Turn(asker) => write_group(&pool, asker, &mut asked).await,
+            Ask::Turn(asker) => write_group(&pool, asker, &mut asked, &count).await,
         };
         if let Some(done) = closing {
             asked.close();
@@ -183,6 +192,7 @@ async fn write_group(
     pool: &SqlitePool,
     first: Asker,
     asked: &mut mpsc::Receiver<Ask>,
+    count: &AccessCount,
 ) -> Option<oneshot::Sender<()>> {
     let tx = match pool.begin_with("BEGIN IMMEDIATE").await {
         Ok(tx) => tx,
@@ -192,12 +202,13 @@ async fn write_group(
         }
     };
     let (settle, settled) = watch::channel(None);
-    let mut group = Group { tx, settlement: Settlement(settled), kept: 0, news: None };
+    let mut group =
+        Group { tx, settlement: Settlement(settled), kept: 0, news: None, as_of: count.current() };
     let mut closing = None;
     let mut next = Some(first);
     let mut turns = 0;
     let outcome = loop {
-        let Some(asker) = next.take() else { break group.finish().await };
+        let Some(asker) = next.take() else { break group.finish(count).await };
         group = match group.lend(asker).await {
             Ok(group) => group,
             Err(lost) => break Err(lost),
@@ -225,6 +236,8 @@ struct Group {
     kept: usize,
     /// Of the newest kept unit.
     news: Option<News>,
+    /// Unsettled once a kept unit could alter anybody's access.
+    as_of: AsOf,
 }
 
 impl Group {
@@ -242,12 +255,18 @@ impl Group {
         let (back, returned) = oneshot::channel();
         let settlement = self.settlement.clone();
         // An asker who went away drops the turn, which brings it back as undone.
-        let _ = asker.send(Ok(Turn { tx: Some(self.tx), back: Some(back), settlement }));
+        let head = self.news.as_ref().map(|news| news.head.clone());
+        let as_of = self.as_of;
+        let turn = Turn { tx: Some(self.tx), back: Some(back), settlement, head, as_of };
+        let _ = asker.send(Ok(turn));
         let Back { mut tx, end } =
             returned.await.map_err(|_| Lost::from("the connection did not come back"))?;
         let ended = match end {
             End::Kept(news) => {
                 self.kept += 1;
+                if news.as_ref().is_some_and(|news| news.touches_access) {
+                    self.as_of = AsOf::UNSETTLED;
+                }
                 self.news = news.or(self.news);
                 run(&mut tx, "RELEASE unit").await
             }
@@ -260,15 +279,31 @@ impl Group {
         Ok(Group { tx, ..self })
     }
 
-    async fn finish(self) -> Result<(), Lost> {
+    async fn finish(mut self, count: &AccessCount) -> Result<(), Lost> {
         if self.kept == 0 {
             return self.tx.rollback().await.map_err(|error| lost(&error));
         }
+        if let Some(news) = &self.news {
+            news.write(&mut self.tx).await.map_err(|error| Lost::from(error.to_string()))?;
+        }
         self.tx.commit().await.map_err(|error| lost(&error))?;
-        if let Some(News { ledger, position }) = self.news {
-            ledger.head.send_replace(position);
+        if self.as_of == AsOf::UNSETTLED {
+            count.rise();
+        }
+        if let Some(News { ledger, head, .. }) = self.news {
+            ledger.head.send_replace(head.position);
         }
         Ok(())
+    }
+}
+
+impl News {
+    /// The head, and as many lines as gateways can resume from.
+    async fn write(&self, conn: &mut SqliteConnection) -> Result<(), StoreError> {
+        feed::save_head(conn, &self.head).await?;
+        let Position { epoch, seq } = self.head.position;
+        let last_dropped = seq.saturating_sub(self.ledger.change_log_length);
+        feed::prune_changes(conn, Position { epoch, seq: last_dropped }).await
     }
 }
 

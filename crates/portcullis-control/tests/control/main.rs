@@ -33,3 +33,4 @@ mod storage;
 mod transfer;
 mod usage;
 mod users;
+mod withdrawal;

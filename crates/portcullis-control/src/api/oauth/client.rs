@@ -68,7 +68,8 @@ pub(super) async fn accept(
         imports::settle(app, foreign, &framed.origin).await?;
     }
     let mut view = app.store.view().await?;
-    let verdict = crate::caller::verify(view.conn(), presented, app, app.now()).await?;
+    let as_of = view.as_of();
+    let verdict = crate::caller::verify(view.conn(), presented, app, as_of, app.now()).await?;
     let Ok(Caller::Member(member)) = verdict else { return Ok(None) };
     framed.note_use(&member.key_id, Some(member.secret_generation));
     let named = match stated {

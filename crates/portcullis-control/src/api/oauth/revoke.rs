@@ -72,7 +72,9 @@ pub(super) async fn run(
 async fn end(app: &App, framed: &Framed, presented: &Credential) -> Result<(), OauthError> {
     let now = app.now();
     let mut unit = Unit::begin(&app.store, Arc::clone(&app.ledger), now).await?;
-    let verdict = caller::verify(unit.conn(), presented, app, now).await?;
+    let _ = framed.settlement.set(unit.settlement());
+    let as_of = unit.as_of();
+    let verdict = caller::verify(unit.conn(), presented, app, as_of, now).await?;
     let Ok(caller @ Caller::Member(_)) = verdict else { return Ok(()) };
     let Caller::Member(member) = &caller else { return Ok(()) };
     let (org, key_id) = (member.org.clone(), member.key_id.clone());

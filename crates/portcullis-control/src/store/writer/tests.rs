@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{Settlement, Turn};
+use crate::resolve::AsOf;
 use crate::settings::FeedSigner;
 use crate::store::audit::{Actor, Event, INSTALLATION, Origin, Outcome, Target};
 use crate::store::unit::Ledger;
@@ -261,6 +262,25 @@ async fn a_full_disk_in_the_middle_of_a_group_loses_no_change_that_was_answered(
     let (seen, seq) = bench.seen().await;
     assert_eq!(seen, kept);
     assert_eq!((seq, bench.announced()), (kept.len() as u64, kept.len() as u64));
+}
+
+#[tokio::test]
+async fn what_is_remembered_of_access_does_not_outlive_a_change_of_it() {
+    let bench = Bench::new().await;
+    let before = bench.store.view().await.expect("a view").as_of();
+    let first = bench.store.writer.turn().await.expect("a turn");
+    assert_eq!(first.as_of, before, "nothing has changed");
+    let changes = bench.queue("role").await;
+    let follows = bench.ask().await;
+    drop(first);
+    let follows = follows.await.expect("no panic").expect("a turn");
+    assert_eq!(follows.as_of, AsOf::UNSETTLED, "it reads what is not durable yet");
+    assert_eq!(bench.store.view().await.expect("a view").as_of(), before);
+    drop(follows);
+    changes.await.expect("no panic").expect("a commit");
+    let after = bench.store.view().await.expect("a view").as_of();
+    assert_ne!(after, before, "the change was answered after the count rose");
+    assert_eq!(bench.store.writer.turn().await.expect("a turn").as_of, after);
 }
 
 #[tokio::test]
