@@ -1,14 +1,13 @@
 //! The keys of a run: minted by the product's own code from a seed, so that a run can be repeated
 //! key for key. They open nothing anywhere, and must never be used outside a run.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use anyhow::Result;
-use portcullis_core::entropy::{Entropy, EntropyFailure};
 use portcullis_core::feed::{End, FORMAT, Header, Kind, Line, Position, RecordSum, StateDigest};
 use portcullis_core::key::{Pepper, Prefix, mint};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+
+use crate::seeded::Seeded;
 
 /// Version and bytes of the pepper the digests are made with.
 pub(crate) const PEPPER_VERSION: u32 = 1;
@@ -32,7 +31,7 @@ struct Key {
 
 impl KeySet {
     pub(crate) fn mint(count: u32, seed: u64) -> Result<Self> {
-        let entropy = Seeded(AtomicU64::new(seed));
+        let entropy = Seeded::new(seed);
         let prefix = Prefix::default();
         let pepper = Pepper::new(PEPPER_VERSION, PEPPER);
         let key = || -> Result<Key> {
@@ -110,38 +109,6 @@ impl KeySet {
 fn push(bytes: &mut Vec<u8>, line: &Line) {
     bytes.extend_from_slice(line.to_json().as_bytes());
     bytes.push(b'\n');
-}
-
-/// SplitMix64: repeatable, and good enough for keys that protect nothing and for shuffling.
-pub(crate) struct Seeded(AtomicU64);
-
-impl Seeded {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(AtomicU64::new(seed))
-    }
-
-    pub(crate) fn next(&self) -> u64 {
-        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-        let mut bits = self.0.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
-    }
-
-    /// Uniform below `bound` up to a bias of `bound` / 2^64.
-    pub(crate) fn below(&self, bound: usize) -> usize {
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
-    }
-}
-
-impl Entropy for Seeded {
-    fn fill(&self, out: &mut [u8]) -> Result<(), EntropyFailure> {
-        for chunk in out.chunks_mut(8) {
-            let bytes = self.next().to_le_bytes();
-            chunk.copy_from_slice(&bytes[..chunk.len()]);
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ use anyhow::{Context, Result, bail, ensure};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::keys::{KeySet, Seeded};
+use crate::keys::KeySet;
+use crate::seeded::Seeded;
 use crate::upstream::{BODY, Upstream};
 
 /// An answer that takes longer is an error.

@@ -16,6 +16,7 @@ mod progress;
 mod report;
 mod rounds;
 mod running;
+mod seeded;
 mod site;
 mod upstream;
 

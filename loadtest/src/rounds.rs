@@ -9,11 +9,12 @@ use serde::Serialize;
 
 use crate::contenders::Contender;
 use crate::cost::{self, Cpu};
-use crate::keys::{KeySet, Seeded};
+use crate::keys::KeySet;
 use crate::load::{Counted, Load};
 use crate::options::Options;
 use crate::progress::Progress;
 use crate::running::Running;
+use crate::seeded::Seeded;
 use crate::upstream::Upstream;
 
 /// How often the display moves.
