@@ -31,3 +31,4 @@ mod tour;
 mod traces;
 mod up;
 mod usage;
+mod walkthroughs;

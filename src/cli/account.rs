@@ -105,7 +105,7 @@ pub(super) struct Named {
 pub(super) struct Create {
     /// The username, unique in the organization.
     name: String,
-    /// The role, by id, such as viewer or executor.
+    /// The role: id or name, such as viewer.
     #[arg(long)]
     role: Option<String>,
     /// Give the role on this resource only (id, name, KIND/REF) [default: the whole organization]
@@ -274,7 +274,11 @@ impl Create {
         if let Some(description) = &self.description {
             member("description", json!(description));
         }
-        match (&self.role, &self.on) {
+        let role = match &self.role {
+            Some(role) => Some(api.id_in(org, "roles", role).await?),
+            None => None,
+        };
+        match (role, &self.on) {
             (Some(role), Some(on)) => {
                 let resource = api.resource_id(org, on).await?;
                 member("bindings", json!([{ "role_id": role, "resource_id": resource }]));
