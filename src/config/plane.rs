@@ -187,6 +187,7 @@ fn limits(limits: &sections::Limits) -> anyhow::Result<gateway::Limits> {
         connections_per_source,
         requests_per_connection,
         in_flight_per_worker,
+        memory_bytes,
     } = limits;
     Ok(gateway::Limits {
         head_bytes: usize::try_from(head_bytes.0)?,
@@ -196,6 +197,7 @@ fn limits(limits: &sections::Limits) -> anyhow::Result<gateway::Limits> {
         connections_per_source: usize::try_from(connections_per_source.0)?,
         requests_per_connection: u32::try_from(requests_per_connection.0)?,
         in_flight_per_worker: usize::try_from(in_flight_per_worker.0)?,
+        memory_bytes: memory_bytes.0,
     })
 }
 

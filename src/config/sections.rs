@@ -222,7 +222,8 @@ section! {
         header_count: Count<1, 100> => default "100",
         /// The request target; beyond it 414.
         target_bytes: Size<64, { 64 * KIB }> => default r#""8KiB""#,
-        /// Open connections; 0 = 80 % of the free file descriptors. Beyond it closed at accept.
+        /// Open connections; 0 = 80 % of the free file descriptors. Beyond it closed at accept; from
+        /// 90 % on the longest idle ones are closed.
         connections: Count<0, 10_000_000> => default "0",
         /// Open connections of one address, trusted proxies exempt. Beyond it closed at accept.
         connections_per_source: Count<1, 10_000_000> => default "1024",
@@ -230,6 +231,9 @@ section! {
         requests_per_connection: Count<1, { u32::MAX as u64 }> => default "10000",
         /// Requests that a worker serves at once; beyond it 503 `overloaded`.
         in_flight_per_worker: Count<1, 1_000_000> => default "10000",
+        /// Resident memory of the process; 0 = 80 % of its memory limit. At 90 % of it connections
+        /// are closed at accept, beyond it requests are answered 503 `overloaded`.
+        memory_bytes: Size<0, TIB> => default "0",
     }
 }
 

@@ -172,6 +172,71 @@ fn beyond_its_own_capacity_the_gateway_sheds() {
 }
 
 #[test]
+fn beyond_its_memory_the_gateway_takes_no_connections_and_refuses_requests() {
+    let mut snapshot = Snapshot::new();
+    snapshot.account("reader");
+    let key = snapshot.key("reader");
+    let upstream = Upstream::nginx();
+    let home = file_home(&upstream, OPEN_ROUTE);
+    snapshot.write_to(&home);
+    let program = home.start(&FILE_ARGS).ready();
+    let mut open = Connection::open(program.gateway());
+    let request = Request::get("/").bearer(key.expose());
+    open.exchange(&request).expect_status(200);
+
+    let roomy = std::fs::read_to_string(home.path("portcullis.toml")).unwrap();
+    home.write("portcullis.toml", &format!("{roomy}[limits]\nmemory_bytes = \"1MiB\"\n"));
+    program.signal(rustix::process::Signal::HUP);
+    let refused = wait::until("the limit to be felt", || {
+        let answer = open.exchange(&request);
+        (answer.status != 200).then_some(answer)
+    });
+    assert_denied(&refused, 503, "unavailable");
+    wait::until("the record", || {
+        reasons(&home, 1).contains(&"overloaded".to_owned()).then_some(())
+    });
+    assert_eq!(request.try_send(program.gateway()), None, "closed at accept");
+    let shed = "portcullis_connections_total{listener=\"public\",result=\"shed\"}";
+    assert!(program.metric(shed) >= 1.0);
+
+    home.write("portcullis.toml", &roomy);
+    program.signal(rustix::process::Signal::HUP);
+    wait::until("room again", || {
+        request.try_send(program.gateway()).filter(|answer| answer.status == 200)
+    });
+}
+
+#[test]
+fn near_the_limit_of_connections_idle_ones_make_room() {
+    let mut snapshot = Snapshot::new();
+    snapshot.account("reader");
+    let key = snapshot.key("reader");
+    let upstream = Upstream::nginx();
+    let home = file_home(&upstream, &format!("[limits]\nconnections = 10\n{OPEN_ROUTE}"));
+    snapshot.write_to(&home);
+    let program = home.start(&FILE_ARGS).ready();
+    let request = Request::get("/").bearer(key.expose());
+    // Twice as many as are allowed get their answers, one after the other.
+    let mut kept = Vec::new();
+    for _ in 0..20 {
+        let connection = wait::until("a place", || {
+            let mut connection = Connection::try_open(program.gateway())?;
+            let head = format!(
+                "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
+                key.expose()
+            );
+            connection.write(head.as_bytes());
+            let answer = connection.try_read_answer("GET").ok().flatten()?;
+            (answer.status == 200).then_some(connection)
+        });
+        kept.push(connection);
+    }
+    let open = "portcullis_connections{listener=\"public\",protocol=\"h1\"}";
+    wait::until("at most nine to be open", || (program.metric(open) <= 9.0).then_some(()));
+    request.send(program.gateway()).expect_status(200);
+}
+
+#[test]
 fn when_every_connection_to_the_upstream_is_busy_the_caller_is_told_so() {
     let mut snapshot = Snapshot::new();
     snapshot.account("reader");

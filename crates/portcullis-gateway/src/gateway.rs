@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::explain::explain;
 use crate::feed_client::{Base, FeedClient};
 use crate::listener::listen;
+use crate::memory::Gauge;
 use crate::metrics::Metrics;
 use crate::phase::nanos;
 use crate::plan::{Plan, UpstreamPlan};
@@ -109,6 +110,7 @@ pub fn bind(
         in_flight: (0..workers).map(|_| AtomicU64::new(0)).collect(),
         connections: AtomicUsize::new(0),
         sources: SourceCounts::new(random(&*entropy)?),
+        memory: Gauge::default(),
         usage,
         slow,
         rehashes,

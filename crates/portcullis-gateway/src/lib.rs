@@ -20,6 +20,7 @@ mod forward;
 mod gateway;
 mod head;
 mod listener;
+mod memory;
 mod metrics;
 mod outcome;
 mod phase;
@@ -59,6 +60,12 @@ pub use status::{
     Check, Explanation, FeedStatus, HeldRecord, KindCount, Question, RefusedRecord, Status,
     UpstreamAddressStatus, UpstreamStatus,
 };
+
+/// The body of the fuzz target `credential`; only in builds for fuzzing.
+#[cfg(fuzzing)]
+pub fn fuzz_credential(data: &[u8]) {
+    credential::fuzz::body(data);
+}
 
 #[cfg(test)]
 mod tests;

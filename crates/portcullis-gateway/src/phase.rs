@@ -149,6 +149,11 @@ impl Connection {
         matches!(self.phase.get(), Phase::Connected | Phase::Head | Phase::Idle)
     }
 
+    /// Whether nothing of a request has come and nothing of a response is left.
+    fn is_idle(&self) -> bool {
+        matches!(self.phase.get(), Phase::Connected | Phase::Idle) && self.order.get().is_none()
+    }
+
     fn enter(&self, phase: Phase, now: MonoNs) {
         self.phase.set(phase);
         self.since.set(now);
@@ -403,6 +408,16 @@ impl Connections {
         }
     }
 
+    /// Tells the longest idle connections to close, up to `count`; the result is their listeners.
+    pub(crate) fn close_idle(&self, count: usize) -> Vec<usize> {
+        let open = self.open.borrow();
+        let mut idle: Vec<_> = open.iter().flatten().filter(|one| one.is_idle()).collect();
+        idle.sort_unstable_by_key(|one| one.since.get());
+        idle.truncate(count);
+        idle.iter().for_each(|one| one.give_order(Order::Close));
+        idle.iter().map(|one| one.listener).collect()
+    }
+
     /// Tells every connection to finish.
     pub(crate) fn finish_all(&self) {
         for connection in self.open.borrow().iter().flatten() {
@@ -495,6 +510,28 @@ mod tests {
         assert_eq!(connection.order(), None);
         connection.tick(at(10_000), &limits);
         assert_eq!(connection.order(), Some(Order::Close));
+    }
+
+    #[test]
+    fn the_longest_idle_connections_are_closed_first_and_no_others() {
+        let connections = Connections::default();
+        let all: Vec<_> = (0..4).map(|_| Rc::new(connection())).collect();
+        for one in &all {
+            connections.add(Rc::clone(one));
+        }
+        let limits = [3, 1, 2].map(|second| at(second * 1000));
+        for (one, idle_since) in all.iter().zip(limits) {
+            one.received(1, at(0));
+            one.begin(at(0));
+            one.finish(idle_since);
+            one.flushed(idle_since);
+        }
+        all[3].received(1, at(0));
+        all[3].begin(at(0));
+        assert_eq!(connections.close_idle(2).len(), 2);
+        let closed: Vec<_> = all.iter().map(|one| one.order() == Some(Order::Close)).collect();
+        assert_eq!(closed, [false, true, true, false]);
+        assert_eq!(connections.close_idle(9).len(), 1, "one in use, two told before");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use portcullis_core::route::{EncodedSlash, PathPolicy, RouteSpec, RouteTable};
 use crate::credential::{Source, Understood};
 use crate::failures::FailureLimit;
 use crate::forward::{HeaderRules, IdentityNames};
+use crate::memory;
 use crate::phase::{ExchangeLimits, PhaseLimits, nanos};
 use crate::pool::may_dial;
 use crate::respond::Challenges;
@@ -35,6 +36,8 @@ pub(crate) struct Plan {
     pub(crate) generation: u64,
     /// Open downstream connections of all workers.
     pub(crate) connection_limit: usize,
+    /// Resident memory, in bytes.
+    pub(crate) memory_limit: u64,
     pub(crate) drain: Duration,
     pub(crate) limits: Limits,
     pub(crate) failures: FailureLimit,
@@ -170,6 +173,7 @@ impl Plan {
                 Self {
                     generation: 1,
                     connection_limit: connection_limit(&settings.limits),
+                    memory_limit: memory::limit(settings.limits.memory_bytes),
                     drain: settings.timeouts.drain,
                     phases: PhaseLimits::new(&settings.timeouts),
                     linger: settings.timeouts.linger,

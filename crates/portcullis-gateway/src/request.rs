@@ -27,6 +27,7 @@ use crate::body::{DownstreamBody, UpstreamBody};
 use crate::credential::{self, Form, Places, Presented};
 use crate::forward::{self, Caller, ProvenBy, Removal, Writing};
 use crate::head::{Fields, Outgoing};
+use crate::memory::Pressure;
 use crate::outcome::Outcome;
 use crate::phase::Connection;
 use crate::plan::{AccessPlan, ListenerPlan, Plan, RoutePlan};
@@ -350,7 +351,8 @@ fn judge<'w, 'a, 't>(
     };
 
     // 10: the gateway's own limits.
-    if worker.in_flight.get() > plan.limits.in_flight_per_worker {
+    let full = worker.shared.memory.read() >= Pressure::Full;
+    if full || worker.in_flight.get() > plan.limits.in_flight_per_worker {
         return Err(denied(DenyReason::Overloaded));
     }
     let path = found.upstream_path().map_err(|_| denied(DenyReason::BadRequest))?;

@@ -194,6 +194,9 @@ pub struct Limits {
     pub requests_per_connection: u32,
     /// `limits.in_flight_per_worker`: requests a worker serves at once; beyond it 503.
     pub in_flight_per_worker: usize,
+    /// `limits.memory_bytes`: resident memory; 0 = 80 % of the memory limit. At 90 % of it no new
+    /// connections, beyond it 503.
+    pub memory_bytes: u64,
 }
 
 impl Default for Limits {
@@ -206,6 +209,7 @@ impl Default for Limits {
             connections_per_source: 1024,
             requests_per_connection: 10_000,
             in_flight_per_worker: 10_000,
+            memory_bytes: 0,
         }
     }
 }

@@ -13,6 +13,7 @@ use portcullis_core::time::{Clock, MonoNs};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::memory::Gauge;
 use crate::metrics::Metrics;
 use crate::plan::Plan;
 use crate::reload::Order;
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     /// Open downstream connections of all workers.
     pub(crate) connections: AtomicUsize,
     pub(crate) sources: SourceCounts,
+    /// Written by the steward.
+    pub(crate) memory: Gauge,
     /// Where workers hand their counts to; `None` where nobody is told.
     pub(crate) usage: Option<mpsc::Sender<Counts>>,
     /// Slow hashes, on threads of their own.

@@ -88,6 +88,7 @@ async fn tick(shared: Arc<Shared>) {
         interval.tick().await;
         let now = shared.clock.now().mono;
         shared.ticked(shared.in_flight.len(), now);
+        shared.memory.measure(shared.plan.load().memory_limit);
         if let Some(stale) = shared.staleness_ns(now) {
             shared.metrics.feed_staleness.set(seconds(stale));
         }

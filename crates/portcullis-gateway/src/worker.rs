@@ -16,8 +16,10 @@ use portcullis_core::time::{MonoNs, Now};
 use tokio::task::spawn_local;
 
 use crate::connection;
+use crate::memory::Pressure;
 use crate::metrics::{Meters, seconds};
 use crate::phase::{Connections, nanos};
+use crate::plan::Plan;
 use crate::pool::Pool;
 use crate::record::Lines;
 use crate::request_id::RequestIds;
@@ -186,7 +188,8 @@ impl Worker {
             let labels = [listener.name.as_str(), result];
             shared.metrics.connections_total.with_label_values(&labels).inc();
         };
-        if shared.connections.load(Ordering::Relaxed) >= plan.connection_limit {
+        let full = shared.connections.load(Ordering::Relaxed) >= plan.connection_limit;
+        if full || shared.memory.read() >= Pressure::High {
             return count("shed");
         }
         let exempt = listener.trusts(peer.ip());
@@ -210,9 +213,27 @@ impl Worker {
             self.take_over();
             let setup = self.setup();
             self.connections.tick(now, &setup.plan.phases);
+            self.shed_idle(&setup.plan);
             setup.pools().for_each(|pool| pool.tick(now));
             self.hand_over();
             self.shared.ticked(self.index, now);
+        }
+    }
+
+    /// Closes this worker's share of what is open beyond 90 % of the limit, as far as it is idle, the
+    /// longest idle first: whoever comes next is more likely to have something to ask.
+    fn shed_idle(&self, plan: &Plan) {
+        let open = self.shared.connections.load(Ordering::Relaxed);
+        let most = plan.connection_limit - plan.connection_limit / 10;
+        let beyond = open.saturating_sub(most);
+        if beyond == 0 {
+            return;
+        }
+        let share = beyond.div_ceil(self.shared.in_flight.len().max(1));
+        for listener in self.connections.close_idle(share) {
+            let Some(listener) = plan.listeners.get(listener) else { continue };
+            let labels = [listener.name.as_str(), "shed"];
+            self.shared.metrics.connections_total.with_label_values(&labels).inc();
         }
     }
 
