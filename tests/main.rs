@@ -17,6 +17,7 @@ mod feed;
 mod file_mode;
 mod foreign;
 mod forms;
+mod fuzz;
 mod headers;
 mod lifecycle;
 mod observability;

@@ -157,3 +157,9 @@ impl Bound {
         app.close().await;
     }
 }
+
+/// The body of the fuzz target `admin_fields`; only in builds for fuzzing.
+#[cfg(fuzzing)]
+pub fn fuzz_admin_fields(data: &[u8]) {
+    api::fuzz::body(data);
+}

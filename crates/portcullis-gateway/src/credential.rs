@@ -373,5 +373,7 @@ fn decode_percent(text: &[u8], form: bool) -> Option<Zeroizing<Vec<u8>>> {
     Some(out)
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,8 @@ pub(crate) mod call;
 mod credential;
 mod dispatch;
 pub(crate) mod fields;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub(crate) mod idempotency;
 pub(crate) mod list;
 mod oauth;

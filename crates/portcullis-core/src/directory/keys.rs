@@ -319,27 +319,27 @@ impl KeyTable {
         }
     }
 
-    /// Puts a key in place of the one with its id, if any.
-    pub(super) fn put(&mut self, id: KeyId, entry: Entry, sum: RecordSum) {
-        self.put_slot(self.mixer.slot(id, entry), sum);
+    /// Puts a key in place of the one with its id, if any; the result is that one's sum.
+    pub(super) fn put(&mut self, id: KeyId, entry: Entry, sum: RecordSum) -> RecordSum {
+        self.put_slot(self.mixer.slot(id, entry), sum)
     }
 
-    /// Puts a slot of a table with the same mixer.
-    pub(super) fn put_slot(&mut self, slot: Slot, sum: RecordSum) {
+    /// Puts a slot of a table with the same mixer; the result is the sum of the one it replaces.
+    pub(super) fn put_slot(&mut self, slot: Slot, sum: RecordSum) -> RecordSum {
         let (bits, hash) = (self.bits, slot.hash);
         let tombstone = slot.standing() == Standing::Revoked;
         let shard = self.shard_mut(hash);
-        let (added, buried) = match shard.place(hash, bits) {
+        let (added, buried, replaced) = match shard.place(hash, bits) {
             Place::Taken(at) => {
                 let old = &mut Arc::make_mut(&mut shard.slots)[at];
                 let was = old.standing() == Standing::Revoked;
                 *old = slot;
-                Arc::make_mut(&mut shard.sums)[at] = sum;
-                (0, usize::from(tombstone && !was))
+                let replaced = std::mem::replace(&mut Arc::make_mut(&mut shard.sums)[at], sum);
+                (0, usize::from(tombstone && !was), replaced)
             }
             Place::Vacant(at) => {
                 shard.insert(slot, sum, at, bits);
-                (1, usize::from(tombstone))
+                (1, usize::from(tombstone), RecordSum::default())
             }
         };
         self.live += added;
@@ -347,6 +347,7 @@ impl KeyTable {
         if self.live >> self.bits > SHARD_AIM * SPLIT_AT {
             self.split();
         }
+        replaced
     }
 
     /// Turns a key that is in the table into a tombstone; whether there was one to turn.

@@ -115,22 +115,30 @@ struct Books {
 }
 
 impl Books {
-    /// Remembers the share of a record that is not a key.
+    /// Remembers the share of a record that is not a key; the result is the one it replaces there.
     fn enter(
         &mut self,
         kind: Kind,
         id: &str,
         sum: RecordSum,
         found: &Result<Prepared, RecordFault>,
-    ) {
+    ) -> RecordSum {
         if let Ok(Prepared::Account(index, ..)) = found {
             let index = *index as usize;
             if self.account_sums.len() <= index {
                 self.account_sums.resize(index + 1, RecordSum::default());
             }
-            self.account_sums[index] = sum;
+            std::mem::replace(&mut self.account_sums[index], sum)
         } else {
-            self.sums.insert((kind, id.into()), sum);
+            self.sums.insert((kind, id.into()), sum).unwrap_or_default()
+        }
+    }
+
+    /// Takes the share of a record out, if it had one.
+    fn leave(&mut self, kind: Kind, sum: RecordSum) {
+        if sum != RecordSum::default() {
+            self.digest.remove(sum);
+            *self.counts.of(kind) -= 1;
         }
     }
 }
@@ -267,10 +275,15 @@ impl Ledger {
             books.digest.add(sum);
             *books.counts.of(kind) += 1;
             let taken = if kind == Kind::Key {
-                self.load_key(&mut fresh, &id, &record, sum)
+                let loaded = self.load_key(&mut fresh, &id, &record, sum);
+                loaded.map(|(honoured, replaced)| {
+                    books.leave(kind, replaced);
+                    honoured
+                })
             } else {
                 let found = self.prepare(kind, &id, &record);
-                books.enter(kind, &id, sum, &found);
+                let replaced = books.enter(kind, &id, sum, &found);
+                books.leave(kind, replaced);
                 found.map(|found| {
                     if let Prepared::Resource(index, _) = found {
                         resources.push((id.clone(), index));
@@ -282,12 +295,16 @@ impl Ledger {
                     !dead
                 })
             };
+            if taken.is_err() || !outcome.refused.is_empty() {
+                self.leave_elsewhere(&mut books, &mut fresh.keys, (kind, &id), taken.is_ok());
+            }
             match taken {
                 Ok(true) => outcome.applied += 1,
                 Ok(false) => outcome.held.push(Held { kind, id }),
                 Err(RecordFault(why)) => {
                     if kind == Kind::Key {
-                        books.sums.insert((kind, id.as_str().into()), sum);
+                        let replaced = books.sums.insert((kind, id.as_str().into()), sum);
+                        books.leave(kind, replaced.unwrap_or_default());
                     }
                     outcome.refused.push(Refused { seq: position.seq, kind, id, why });
                 }
@@ -382,26 +399,45 @@ impl Ledger {
         }
     }
 
-    /// Takes a key of a snapshot into the table that is being filled; whether it is honoured.
+    /// A snapshot that holds a record twice counts the later one alone. Shares of keys and accounts
+    /// stand in another place when they are good than when they are bad: clears the other one.
+    fn leave_elsewhere(
+        &self,
+        books: &mut Books,
+        keys: &mut KeyTable,
+        (kind, id): (Kind, &str),
+        good: bool,
+    ) {
+        let key = if kind == Kind::Key { id.parse().ok() } else { None };
+        let account = if kind == Kind::Account { self.find_account(id) } else { None };
+        let other = match (key, account) {
+            (None, None) => return,
+            _ if good => books.sums.remove(&(kind, id.into())),
+            (Some(key), _) => keys.sum(key).inspect(|_| keys.set_sum(key, RecordSum::default())),
+            (None, Some(index)) => books.account_sums.get_mut(index as usize).map(std::mem::take),
+        };
+        books.leave(kind, other.unwrap_or_default());
+    }
+
+    /// Takes a key of a snapshot into the table that is being filled: whether it is honoured, and
+    /// the share of the one it replaces there.
     fn load_key(
         &mut self,
         fresh: &mut Directory,
         id: &str,
         record: &Value,
         sum: RecordSum,
-    ) -> Result<bool, RecordFault> {
+    ) -> Result<(bool, RecordSum), RecordFault> {
         let (key, entry) = self.prepare_key(id, record)?;
         fresh.foreign.admits(key, &entry)?;
         match self.live.keys.find(key) {
             Some(old) if is_held(old, entry.generation) => {
                 fresh.foreign.enter(key, old.digest(), old.extra.as_deref());
-                fresh.keys.put_slot(old.clone(), sum);
-                Ok(false)
+                Ok((false, fresh.keys.put_slot(old.clone(), sum)))
             }
             Some(_) | None => {
                 fresh.foreign.enter(key, entry.digest, entry.extra.as_deref());
-                fresh.keys.put(key, entry, sum);
-                Ok(true)
+                Ok((true, fresh.keys.put(key, entry, sum)))
             }
         }
     }
@@ -565,10 +601,7 @@ impl Ledger {
         if sum == RecordSum::default() {
             sum = self.books.sums.remove(&(kind, id.into())).unwrap_or_default();
         }
-        if sum != RecordSum::default() {
-            self.books.digest.remove(sum);
-            *self.books.counts.of(kind) -= 1;
-        }
+        self.books.leave(kind, sum);
     }
 
     /// Whether a node may hang under this parent: no cycle, not too deep.

@@ -693,3 +693,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_record_that_a_snapshot_holds_twice_counts_once_and_the_later_one_does() {
+    let good_key = |secret| key_record(&key(1, secret), json!({}));
+    let good_account = |name: &str| {
+        let mut record = account_record(&json!([]));
+        record["name"] = json!(name);
+        record
+    };
+    let cases = [
+        (Kind::Org, "o1".to_owned(), json!({"state": "active"}), json!({"state": "suspended"})),
+        (Kind::Key, id(1), good_key(1), good_key(2)),
+        (Kind::Key, id(1), good_key(1), json!({"state": 7})),
+        (Kind::Key, id(1), json!({"state": 7}), good_key(1)),
+        (Kind::Account, "sa1".to_owned(), good_account("a"), good_account("b")),
+        (Kind::Account, "sa1".to_owned(), good_account("a"), json!({"org": 7})),
+        (Kind::Account, "sa1".to_owned(), json!({"org": 7}), good_account("a")),
+    ];
+    for (kind, id, first, second) in cases {
+        let mut ledger = Ledger::new(7);
+        let records = [(kind, id.clone(), first), (kind, id.clone(), second.clone())];
+        let position = Position { epoch: 1, seq: 1 };
+        ledger.load(position, records).expect("few bad records");
+        let mut digest = StateDigest::default();
+        digest.add(RecordSum::of(kind, &id, &second));
+        assert_eq!(ledger.digest(), digest, "{kind} {second}");
+        let Counts { keys, accounts, others, .. } = ledger.counts();
+        assert_eq!(keys + accounts + others, 1, "{kind} {second}");
+    }
+}

@@ -1,0 +1,4 @@
+//! See `fuzz/bodies`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| portcullis_fuzz::config(data));
