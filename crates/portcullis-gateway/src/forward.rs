@@ -2,11 +2,9 @@
 //! about the caller, and which of its own headers go back (gateway.md 9). Identity headers at the
 //! upstream were written here, under any spelling; no framing byte of either side survives.
 
-use std::net::IpAddr;
-
 use arrayvec::ArrayVec;
 use http::header::{
-    CONTENT_LENGTH, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, VIA,
+    CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, VIA,
 };
 use portcullis_core::directory::Permit;
 use portcullis_core::feed::Position;
@@ -22,15 +20,12 @@ use crate::respond::REQUEST_ID;
 use crate::settings::Underscore;
 use crate::shared::Published;
 use crate::trace::{TRACEPARENT, TRACESTATE, Trace};
+use crate::way::Way;
 
 /// Asks for a decision at this position or later.
 const MIN_SEQ: HeaderName = HeaderName::from_static("portcullis-min-seq");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-const HTTP: HeaderValue = HeaderValue::from_static("http");
-const VIA_US: HeaderValue = HeaderValue::from_static("1.1 portcullis");
+pub(crate) const VIA_US: HeaderValue = HeaderValue::from_static("1.1 portcullis");
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// Most names that `Connection` may nominate.
@@ -378,27 +373,6 @@ fn is_request_id(value: &[u8]) -> bool {
     (1..=64).contains(&value.len()) && value.iter().all(word)
 }
 
-/// Where the request comes from: the socket's peer or, behind trusted proxies, the rightmost hop
-/// that is none.
-pub(crate) fn client_address(headers: &HeaderMap, listener: &ListenerPlan, peer: IpAddr) -> IpAddr {
-    if !listener.trusts(peer) {
-        return peer;
-    }
-    let lines: ArrayVec<&HeaderValue, 16> =
-        headers.get_all(X_FORWARDED_FOR).iter().take(16).collect();
-    let mut client = peer;
-    for hop in lines.iter().rev().flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')) {
-        let parsed = std::str::from_utf8(hop).ok().and_then(|hop| hop.trim().parse().ok());
-        // What cannot be read ends the chain of trust: the last hop known stands.
-        let Some(address) = parsed else { return client };
-        client = address;
-        if !listener.trusts(address) {
-            return client;
-        }
-    }
-    client
-}
-
 /// How a caller proved who it is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ProvenBy {
@@ -461,7 +435,7 @@ impl Writing<'_> {
     ) {
         let trusted = self.listener.trusts(self.connection.peer.ip());
         if trusted {
-            let way = Way { before: Forwarding::read(headers), peer: self.connection.peer.ip() };
+            let way = Way::through(self.connection.peer.ip(), headers);
             way.write(self.authority, fields);
         } else {
             self.connection.write_way(self.authority, fields);
@@ -509,81 +483,6 @@ impl Writing<'_> {
             fields.put(&self.names.resource, place.as_deref().unwrap_or("org").as_bytes());
         }
     }
-}
-
-/// The way of a request up to here.
-pub(crate) struct Way {
-    peer: IpAddr,
-    /// What trusted proxies said of it.
-    before: Forwarding,
-}
-
-impl Way {
-    /// Of a request that came straight from this peer, as far as anybody is believed.
-    pub(crate) fn from_peer(peer: IpAddr) -> Self {
-        Self { peer, before: Forwarding::default() }
-    }
-
-    /// Writes whom the request is for and how it came here.
-    pub(crate) fn write(self, authority: &str, fields: &mut Fields) {
-        let Forwarding { hops, proto, host, forwarded: earlier } = self.before;
-        let peer = self.peer.to_canonical();
-        let by = match peer {
-            IpAddr::V4(v4) => v4.to_string(),
-            IpAddr::V6(v6) => format!("\"[{v6}]\""),
-        };
-        let quoted = if authority.contains([':', '[']) {
-            format!("\"{authority}\"")
-        } else {
-            authority.to_owned()
-        };
-        let forwarded = format!("for={by};host={quoted};proto=http");
-        fields.put(&HOST, authority.as_bytes());
-        fields.put(&X_FORWARDED_FOR, &appended(hops, peer.to_string().as_bytes()));
-        fields.pass(&X_FORWARDED_PROTO, &proto.unwrap_or(HTTP));
-        match host {
-            Some(host) => fields.pass(&X_FORWARDED_HOST, &host),
-            None => fields.put(&X_FORWARDED_HOST, authority.as_bytes()),
-        }
-        fields.put(&FORWARDED, &appended(earlier, forwarded.as_bytes()));
-        fields.pass(&VIA, &VIA_US);
-    }
-}
-
-/// What trusted proxies said about the way so far.
-#[derive(Default)]
-struct Forwarding {
-    hops: Option<Vec<u8>>,
-    proto: Option<HeaderValue>,
-    host: Option<HeaderValue>,
-    forwarded: Option<Vec<u8>>,
-}
-
-impl Forwarding {
-    fn read(headers: &HeaderMap) -> Self {
-        Self {
-            hops: joined(headers, &X_FORWARDED_FOR),
-            proto: headers
-                .get(X_FORWARDED_PROTO)
-                .filter(|proto| **proto == "https" || **proto == "http")
-                .cloned(),
-            host: headers.get(X_FORWARDED_HOST).cloned(),
-            forwarded: joined(headers, &FORWARDED),
-        }
-    }
-}
-
-/// Every line of a field as one.
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
-    let lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
-    lines.fold(None, |before, line| Some(appended(before, line)))
-}
-
-fn appended(before: Option<Vec<u8>>, last: &[u8]) -> Vec<u8> {
-    let Some(mut whole) = before else { return last.to_vec() };
-    whole.extend_from_slice(b", ");
-    whole.extend_from_slice(last);
-    whole
 }
 
 /// The one `Host` field; two are refused.

@@ -47,6 +47,7 @@ mod upstream;
 mod upstream_stream;
 mod usage;
 mod usage_report;
+mod way;
 mod worker;
 
 pub use gateway::{BindError, Bound, GatewayHandle, Running, bind, check};

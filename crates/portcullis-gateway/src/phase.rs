@@ -9,10 +9,10 @@ use std::task::{Context, Waker};
 use portcullis_core::time::MonoNs;
 use portcullis_core::verdict::DenyReason;
 
-use crate::forward::Way;
 use crate::head::Fields;
 use crate::pool::Link;
 use crate::settings::Timeouts;
+use crate::way::Way;
 
 /// What a connection is doing.
 ///

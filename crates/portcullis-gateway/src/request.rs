@@ -39,6 +39,7 @@ use crate::shared::Published;
 use crate::slow::Busy;
 use crate::trace::Trace;
 use crate::upstream;
+use crate::way;
 use crate::worker::Worker;
 
 pub(crate) use wait::{Held, resume};
@@ -339,7 +340,7 @@ fn judge<'w, 'a, 't>(
     }
 
     // 6 to 9: who asks, and may they?
-    let client = forward::client_address(&parts.headers, listener, connection.peer.ip());
+    let client = way::client_address(&parts.headers, listener, connection.peer.ip());
     record.came_from(client);
     let caller = if let AccessPlan::Public = route.access {
         record.passed(Outcome::Public);

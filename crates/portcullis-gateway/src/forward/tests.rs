@@ -172,16 +172,3 @@ fn a_response_framed_in_two_ways_is_a_protocol_failure() {
     rules().clean_response(&mut twice).unwrap();
     assert_eq!(twice.get_all(CONTENT_LENGTH).iter().count(), 1);
 }
-
-#[test]
-fn forwarded_is_written_as_rfc_7239_wants_it() {
-    let value = |peer: &str, host: &str| {
-        let mut fields = Fields::default();
-        Way::from_peer(peer.parse().unwrap()).write(host, &mut fields);
-        assert_eq!(fields.all("host"), [host]);
-        fields.all("forwarded").concat()
-    };
-    assert_eq!(value("192.0.2.1", "api"), "for=192.0.2.1;host=api;proto=http");
-    assert_eq!(value("2001:db8::1", "api:81"), "for=\"[2001:db8::1]\";host=\"api:81\";proto=http");
-    assert_eq!(value("::ffff:192.0.2.1", "api"), "for=192.0.2.1;host=api;proto=http");
-}
