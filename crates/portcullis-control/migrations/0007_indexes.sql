@@ -26,3 +26,6 @@ DROP INDEX IF EXISTS role_bindings_by_role;
 CREATE INDEX role_bindings_by_role ON role_bindings (role_id, org_id, created_ms, id);
 -- Where a role is bound is read from the index alone.
 CREATE INDEX role_bindings_places ON role_bindings (role_id, resource_id, propagate);
+
+-- Whether a group has members of a kind must not be looked for among all of them.
+CREATE INDEX memberships_by_kind ON memberships (group_id, principal_kind, created_ms, id);

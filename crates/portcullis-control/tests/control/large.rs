@@ -84,6 +84,7 @@ async fn lists_follow_an_index_that_gives_their_order() {
         ("api_keys", "org_id = 'o' AND owner_id = 'a' AND state <> 'deleted'", "api_keys_by_owner"),
         ("api_keys", "org_id = 'o' AND owner_kind = 'user'", "api_keys_by_owner_kind"),
         ("resources", "org_id = 'o' AND parent_id = 'p'", "resources_by_parent"),
+        ("memberships", "group_id = 'g' AND principal_kind = 'user'", "memberships_by_kind"),
         ("role_bindings", "org_id = 'o' AND role_id = 'r'", "role_bindings_by_role"),
         ("role_bindings", "org_id = 'o' AND subject_id = 's'", "role_bindings_by_subject"),
         ("role_bindings", "org_id = 'o' AND subject_kind = 'k'", "role_bindings_by_subject_kind"),
