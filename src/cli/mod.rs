@@ -114,6 +114,8 @@ enum Command {
     /// The configuration file.
     #[command(subcommand)]
     Config(configuration::Configuration),
+    /// Print the OpenAPI document of the admin API.
+    Openapi,
     /// Print the completions of a shell.
     Completions {
         /// The shell.
@@ -191,6 +193,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Export(export) => export.run(),
         Command::Import(import) => import.run(),
         Command::Config(configuration) => configuration.run(),
+        Command::Openapi => Output::text().raw(portcullis_control::openapi_text().as_bytes()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "portcullis", &mut script);

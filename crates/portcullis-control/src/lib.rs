@@ -66,6 +66,16 @@ pub async fn open(
     Ok(Control { app, listen })
 }
 
+/// The OpenAPI document of the admin API.
+pub fn openapi() -> serde_json::Value {
+    api::openapi::document()
+}
+
+/// The same as text, as `docs/openapi.json` has it.
+pub fn openapi_text() -> String {
+    format!("{:#}\n", openapi())
+}
+
 /// An opened control plane which does not listen yet.
 pub struct Control {
     app: App,

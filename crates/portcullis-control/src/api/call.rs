@@ -11,7 +11,7 @@ use axum::RequestExt as _;
 use axum::body::Body;
 use axum::extract::{FromRequest, Query as QueryPairs, RawPathParams, Request};
 use axum::http::{HeaderMap, Method, Uri, header};
-use portcullis_core::feed::parse_strict;
+use portcullis_core::feed::parse_distinct;
 use portcullis_core::time::WallMs;
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
@@ -122,15 +122,14 @@ impl Call {
             let detail = "Use application/json or application/merge-patch+json.";
             return Err(Problem::new(Code::UnsupportedMediaType, detail));
         }
-        match parse_strict(&bytes) {
+        match parse_distinct(&bytes) {
             Ok(Value::Object(members)) => Ok(Fields::new(members)),
             Ok(_) => Err(Problem::new(Code::MalformedRequest, "The body must be a JSON object.")),
             // The parser's message can quote the body, and a body can hold a key.
             Err(error) => Err(Problem::new(
                 Code::MalformedRequest,
                 format!(
-                    "The body is not JSON as we take it (line {}, column {}): no duplicate \
-                     members, integers only.",
+                    "The body is not JSON as we take it (line {}, column {}): no member twice.",
                     error.line(),
                     error.column()
                 ),

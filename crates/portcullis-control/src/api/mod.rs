@@ -15,7 +15,7 @@ pub(crate) mod fuzz;
 pub(crate) mod idempotency;
 pub(crate) mod list;
 mod oauth;
-mod openapi;
+pub(crate) mod openapi;
 pub(crate) mod operation;
 pub(crate) mod problem;
 pub(crate) mod query;

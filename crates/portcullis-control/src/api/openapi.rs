@@ -334,6 +334,9 @@ fn success(operation: &Operation, schema: &Value, headers: &[&str]) -> Value {
         "headers": header_references(&names),
         "content": {"application/json": {"schema": schema}},
     });
+    for form in operation.forms {
+        response["content"][*form] = json!({"schema": {}});
+    }
     let links = links(operation);
     if !links.is_empty() {
         response["links"] = Value::Object(links);
@@ -341,7 +344,7 @@ fn success(operation: &Operation, schema: &Value, headers: &[&str]) -> Value {
     response
 }
 
-/// From something new to every operation on it.
+/// From something new to every operation on it, and on the lists below it.
 fn links(operation: &Operation) -> Map<String, Value> {
     let Answer::Mutation(Envelope { member, creates: true, .. }) = operation.answer else {
         return Map::new();
@@ -349,11 +352,9 @@ fn links(operation: &Operation) -> Map<String, Value> {
     let below = format!("{}/{{", operation.path);
     let mut links = Map::new();
     for other in OPERATIONS {
-        let Some(last) = other.route().strip_prefix(&below).and_then(|it| it.strip_suffix('}'))
-        else {
-            continue;
-        };
-        if last.contains('/') {
+        let rest = other.route().strip_prefix(&below).and_then(|rest| rest.split_once('}'));
+        let Some((last, further)) = rest else { continue };
+        if further.contains('{') {
             continue;
         }
         let mut parameters: Map<String, Value> = names(operation.path)

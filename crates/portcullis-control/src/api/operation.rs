@@ -30,6 +30,7 @@
 //! - **`filters`** runs the reader of the query's own parameters. Those of lists and of mutations
 //!   (`page_size`, `wait`, …) follow from the answer.
 //! - **`answers`** says what comes back; the names of objects are those of `schemas.rs`.
+//! - **`also_as`** names other media types of the answer.
 //! - **`may_refuse`** lists codes beyond those that every operation of its kind can answer.
 //!
 //! This module describes and never runs anything; the frame in `dispatch.rs` does.
@@ -61,6 +62,8 @@ pub(crate) struct Operation {
     pub(crate) body: Option<Body>,
     pub(crate) answer: Answer,
     pub(crate) codes: &'static [Code],
+    /// Other forms that `Accept` can ask for.
+    pub(crate) forms: &'static [&'static str],
     pub(crate) run: fn(Admitted) -> Running,
 }
 
@@ -251,6 +254,7 @@ impl Operation {
             body: None,
             answer: Answer::Plain("Anything"),
             codes: &[],
+            forms: &[],
             run,
         }
     }
@@ -277,6 +281,11 @@ impl Operation {
 
     pub(crate) const fn may_refuse(self, codes: &'static [Code]) -> Operation {
         Operation { codes, ..self }
+    }
+
+    /// Answers in these media types as well, if `Accept` asks for them.
+    pub(crate) const fn also_as(self, forms: &'static [&'static str]) -> Operation {
+        Operation { forms, ..self }
     }
 
     /// The same operation on something of a user, who needs no permission for it.

@@ -291,6 +291,7 @@ plain_readers! {
     instant: Instant -> WallMs = json!({
         "type": "string",
         "format": "date-time",
+        "pattern": "^(19[7-9][0-9]|[2-9][0-9]{3})-",
         "description": "RFC 3339, from 1970 to the end of the year 9999.",
     }), |value| {
         value

@@ -77,6 +77,9 @@ pub(super) fn nullable(schema: Value) -> Value {
             let both = json!([one, "null"]);
             let mut schema = schema;
             schema["type"] = both;
+            if let Some(Value::Array(words)) = schema.get_mut("enum") {
+                words.push(Value::Null);
+            }
             schema
         }
         _ => json!({"anyOf": [schema, {"type": "null"}]}),

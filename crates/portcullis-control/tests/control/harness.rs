@@ -16,6 +16,8 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::document;
+
 /// 2026-11-22T00:00:00Z.
 pub(crate) const START_MS: u64 = 1_795_305_600_000;
 
@@ -316,6 +318,7 @@ impl Ask<'_> {
 
     pub(crate) async fn send(self) -> Answer {
         let url = format!("{}{}", self.plant.base, self.path);
+        let method = self.method.clone();
         let mut request = self.plant.client.request(self.method, url).headers(self.headers);
         if let Some(body) = self.body {
             request = request.body(body);
@@ -324,7 +327,10 @@ impl Ask<'_> {
         let (status, headers) = (response.status(), response.headers().clone());
         let text = response.text().await.unwrap();
         assert!(headers.contains_key("x-request-id"), "every response has a request id");
-        Answer { status, headers, body: serde_json::from_str(&text).unwrap_or_default(), text }
+        let body: Value = serde_json::from_str(&text).unwrap_or_default();
+        let kind = headers.get("content-type").map_or("", |value| value.to_str().unwrap());
+        document::check(method.as_str(), &self.path, status.as_u16(), kind, &body);
+        Answer { status, headers, body, text }
     }
 }
 

@@ -14,7 +14,7 @@ pub use record::{
     OrgState, PointRecord, PreviousRecord, RecordFault, ResourceRecord, RestrictRecord, RoleRecord,
     SetRecord, SignerAlg, SignerRecord, State,
 };
-pub use strict::parse_strict;
+pub use strict::{parse_distinct, parse_strict};
 
 use std::fmt;
 use std::str::FromStr;

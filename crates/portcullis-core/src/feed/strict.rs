@@ -1,5 +1,6 @@
 //! JSON as the feed allows it: no duplicate members, ASCII member names, integers within ±(2^53-1)
 //! only. serde_json alone would let the last duplicate win, and two readers could then differ.
+//! Where people write, only duplicates are refused here: what else is wrong is then told by name.
 
 use std::fmt;
 
@@ -15,13 +16,30 @@ const MAX_INTEGER: u64 = (1 << 53) - 1;
 ///
 /// The parser's message with line and column, or the rule that was broken.
 pub fn parse_strict(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    parse(bytes, Strict { feed: true })
+}
+
+/// Reads one JSON value without duplicate members.
+///
+/// # Errors
+///
+/// The parser's message with line and column, or the name of the duplicate.
+pub fn parse_distinct(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    parse(bytes, Strict { feed: false })
+}
+
+fn parse(bytes: &[u8], strict: Strict) -> Result<Value, serde_json::Error> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict.deserialize(&mut reader)?;
+    let value = strict.deserialize(&mut reader)?;
     reader.end()?;
     Ok(value)
 }
 
-struct Strict;
+#[derive(Copy, Clone)]
+struct Strict {
+    /// Whether the feed's rules about numbers and names hold.
+    feed: bool,
+}
 
 impl<'de> DeserializeSeed<'de> for Strict {
     type Value = Value;
@@ -47,21 +65,24 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Value, E> {
-        if value > MAX_INTEGER {
+        if self.feed && value > MAX_INTEGER {
             return Err(E::custom("integers are at most 2^53-1"));
         }
         Ok(Value::from(value))
     }
 
     fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Value, E> {
-        if value.unsigned_abs() > MAX_INTEGER {
+        if self.feed && value.unsigned_abs() > MAX_INTEGER {
             return Err(E::custom("integers are at least -(2^53-1)"));
         }
         Ok(Value::from(value))
     }
 
-    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Value, E> {
-        Err(E::custom("numbers are integers"))
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        if self.feed {
+            return Err(E::custom("numbers are integers"));
+        }
+        Ok(Value::from(value))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Value, E> {
@@ -74,7 +95,7 @@ impl<'de> Visitor<'de> for Strict {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(Strict)? {
+        while let Some(item) = items.next_element_seed(self)? {
             list.push(item);
         }
         Ok(Value::Array(list))
@@ -83,8 +104,8 @@ impl<'de> Visitor<'de> for Strict {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(Name(name)) = members.next_key()? {
-            let value = members.next_value_seed(Strict)?;
-            if !name.is_ascii() {
+            let value = members.next_value_seed(self)?;
+            if self.feed && !name.is_ascii() {
                 return Err(serde::de::Error::custom("member names are ASCII"));
             }
             if map.contains_key(&name) {

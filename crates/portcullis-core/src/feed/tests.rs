@@ -28,6 +28,8 @@ fn what_two_readers_could_read_differently_is_refused() {
     ] {
         assert!(parse_strict(text.as_bytes()).is_err(), "{text}");
     }
+    assert!(parse_distinct(br#"{"a":{"b":1,"b":1}}"#).is_err());
+    assert!(parse_distinct(r#"{"ä":1.5,"b":18446744073709551615}"#.as_bytes()).is_ok());
     assert!(parse_strict(br#"{"a":9007199254740991,"b":-9007199254740991}"#).is_ok());
 }
 

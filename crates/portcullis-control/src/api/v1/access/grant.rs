@@ -27,7 +27,12 @@ pub(crate) const OPERATION: Operation = Operation::post(
     r#"{"resource_ids": ["01983f10-0000-7000-8000-000000000000"], "role_id": "viewer"}"#,
 )
 .answers(Answer::narrowed("access", "AccessRows").unversioned())
-.may_refuse(&[Code::PolicyForbids, Code::PrivilegeEscalation, Code::RoleLimitReached]);
+.may_refuse(&[
+    Code::PolicyForbids,
+    Code::PrivilegeEscalation,
+    Code::RoleLimitReached,
+    Code::StateTerminal,
+]);
 
 async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;

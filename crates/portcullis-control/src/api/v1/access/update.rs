@@ -19,7 +19,12 @@ pub(crate) const OPERATION: Operation = Operation::patch(
 )
 .reads(|body| read(body).err(), r#"{"role_id": "viewer"}"#)
 .answers(Answer::narrowed("access", "AccessRow?").unversioned())
-.may_refuse(&[Code::AccessIsInherited, Code::PolicyForbids, Code::PrivilegeEscalation]);
+.may_refuse(&[
+    Code::AccessIsInherited,
+    Code::PolicyForbids,
+    Code::PrivilegeEscalation,
+    Code::StateTerminal,
+]);
 
 async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;

@@ -22,6 +22,7 @@ pub(crate) const OPERATION: Operation = Operation::get(
 )
 .filters(|query| drop(filter(query)))
 .answers(Answer::Page("AuditEvent"))
+.also_as(&["application/cloudevents-batch+json", "application/x-ndjson", "text/csv"])
 .notes(
     "With `Accept: application/x-ndjson`, `text/csv` or `application/cloudevents-batch+json` all \
         events that pass the filters are streamed, the oldest first; JSON lines take \

@@ -29,8 +29,10 @@ pub(crate) const OPERATION: Operation = Operation::post(
 .may_refuse(&[
     Code::KeyLimitReached,
     Code::NameTaken,
+    Code::OperationNotOffered,
     Code::PrivilegeEscalation,
     Code::ServiceAccountInactive,
+    Code::StateTerminal,
 ]);
 
 pub(crate) const OF_USER: Operation =

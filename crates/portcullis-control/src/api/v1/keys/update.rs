@@ -45,7 +45,7 @@ pub(crate) const OPERATION: Operation = Operation::patch(
 )
 .reads(|body| read(body).err(), r#"{"description": "nightly builds"}"#)
 .answers(Answer::narrowed("key", "Key"))
-.may_refuse(&[Code::NameTaken, Code::StateTerminal]);
+.may_refuse(&[Code::NameTaken, Code::PrivilegeEscalation, Code::StateTerminal]);
 
 pub(crate) const OF_USER: Operation =
     OPERATION.of_user("/v1/organizations/{org}/users/{user}/keys/{key}");

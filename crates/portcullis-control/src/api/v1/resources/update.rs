@@ -18,7 +18,7 @@ pub(crate) const OPERATION: Operation = Operation::patch(
 )
 .reads(|body| read(body).err(), r#"{"name": "payments"}"#)
 .answers(Answer::narrowed("resource", "Resource"))
-.may_refuse(&[Code::Cycle, Code::DepthExceeded, Code::ImmutableObject]);
+.may_refuse(&[Code::Cycle, Code::DepthExceeded, Code::ImmutableObject, Code::PrivilegeEscalation]);
 
 async fn run(mut admitted: Admitted) -> Reply {
     let wait = admitted.wait()?;
