@@ -12,6 +12,7 @@ mod balancing;
 mod claims;
 mod cli;
 mod cli_bulk;
+mod client;
 mod denials;
 mod feed;
 mod file_mode;

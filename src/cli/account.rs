@@ -12,6 +12,7 @@ use super::batch;
 use super::outcome::{refuse_existing, show_change};
 use super::output::Column;
 use super::user::filtered;
+use crate::client::{NewAccount, NewBinding, NewKey};
 
 const COLUMNS: &[Column] = &[
     ("ID", "/id"),
@@ -268,29 +269,24 @@ impl Create {
     }
 
     async fn body(&self, api: &Api, org: &str) -> anyhow::Result<Value> {
-        let mut members = serde_json::Map::new();
-        let mut member = |name: &str, value: Value| members.insert(name.to_owned(), value);
-        member("username", json!(self.name));
-        if let Some(description) = &self.description {
-            member("description", json!(description));
-        }
         let role = match &self.role {
             Some(role) => Some(api.id_in(org, "roles", role).await?),
             None => None,
         };
-        match (role, &self.on) {
-            (Some(role), Some(on)) => {
-                let resource = api.resource_id(org, on).await?;
-                member("bindings", json!([{ "role_id": role, "resource_id": resource }]));
+        let bindings = match (&role, &self.on) {
+            (Some(role_id), Some(on)) => {
+                let resource_id = api.resource_id(org, on).await?;
+                vec![NewBinding { role_id: role_id.clone(), resource_id }]
             }
-            (Some(role), None) => {
-                member("role_id", json!(role));
-            }
-            (None, _) => {}
-        }
-        if let Some(key) = &self.key {
-            member("create_key", json!({ "name": key }));
-        }
-        Ok(Value::Object(members))
+            (Some(_) | None, _) => Vec::new(),
+        };
+        let key = |name: &String| NewKey { name: name.clone(), ..NewKey::default() };
+        Ok(json!(NewAccount {
+            username: self.name.clone(),
+            description: self.description.clone(),
+            role_id: role.filter(|_| bindings.is_empty()),
+            bindings,
+            create_key: self.key.as_ref().map(key),
+        }))
     }
 }

@@ -8,12 +8,13 @@ use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use portcullis_core::key::KeyId;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::Usage;
 use super::outcome::refusal;
 use super::output::Output;
+use crate::client::{Answered, Client, Failure, Problem, unreachable};
 use crate::config;
 use crate::files::read_token;
 
@@ -105,7 +106,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
         .block_on(future)
 }
 
-fn client() -> reqwest::ClientBuilder {
+fn http() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .timeout(Duration::from_secs(60))
         .no_proxy()
@@ -116,10 +117,7 @@ fn client() -> reqwest::ClientBuilder {
 pub(crate) struct Api {
     /// The flag that names another server, for advice.
     flag: &'static str,
-    server: String,
-    client: reqwest::Client,
-    /// None at a socket file, which asks for none.
-    token: Option<Zeroizing<String>>,
+    client: Client,
     org: Option<String>,
     wait: bool,
 }
@@ -138,59 +136,27 @@ impl Api {
             let message = format!("{flag} {server}: allowed: http://HOST:PORT");
             return Err(Usage(message).into());
         }
-        let client = client().build().context("the HTTP client cannot be started")?;
-        Ok(Self { flag, server, client, token: Some(token), org, wait })
+        let http = http().build().context("the HTTP client cannot be started")?;
+        let client = Client::new(http, &server, Some(token));
+        Ok(Self { flag, client, org, wait })
     }
 
     /// A client of the server behind a socket file.
     pub(crate) fn at_socket(flag: &'static str, path: &str) -> anyhow::Result<Self> {
-        let client =
-            client().unix_socket(path).build().context("the HTTP client cannot be started")?;
-        let server = "http://localhost".to_owned();
-        Ok(Self { flag, server, client, token: None, org: None, wait: false })
+        let http = http().unix_socket(path).build();
+        let http = http.context("the HTTP client cannot be started")?;
+        let client = Client::new(http, "http://localhost", None);
+        Ok(Self { flag, client, org: None, wait: false })
     }
 
-    /// One call. Gives the status and the JSON body; `{}` where there is none.
-    pub(crate) async fn call_any(
+    /// One call, whose refusal is for the caller to judge.
+    pub(crate) async fn attempt(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> anyhow::Result<(u16, Value)> {
-        let mut request = self.authorized(method, path);
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
-        let status = response.status().as_u16();
-        let bytes = response.bytes().await.context("the response broke off")?;
-        if bytes.is_empty() {
-            return Ok((status, json!({})));
-        }
-        let value = serde_json::from_slice(&bytes).with_context(|| {
-            format!(
-                "{} answered {status} without JSON; is it a Portcullis control plane?",
-                self.server
-            )
-        })?;
-        Ok((status, value))
-    }
-
-    fn authorized(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        let request = self.client.request(method, format!("{}{path}", self.server));
-        match &self.token {
-            Some(token) => request.bearer_auth(token.as_str()),
-            None => request,
-        }
-    }
-
-    fn unreachable(&self, error: &reqwest::Error) -> anyhow::Error {
-        anyhow!(
-            "{} cannot be reached: {}; is `portcullis up` running? {} names another",
-            self.server,
-            innermost(error),
-            self.flag
-        )
+    ) -> Result<Answered<Value>, Failure> {
+        self.client.call(method, path, body).await
     }
 
     /// One call that must succeed.
@@ -200,8 +166,26 @@ impl Api {
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
-        let (status, value) = self.call_any(method, path, body).await?;
-        if (200..300).contains(&status) { Ok(value) } else { Err(refusal(status, &value)) }
+        let answered = self.attempt(method, path, body).await;
+        Ok(answered.map_err(|failure| self.advised(&failure))?.body)
+    }
+
+    /// The failure with what to do next.
+    pub(crate) fn advised(&self, failure: &Failure) -> anyhow::Error {
+        let (server, flag) = (self.client.server(), self.flag);
+        match failure {
+            Failure::BrokeOff => anyhow!("{failure}"),
+            Failure::NotOurs { status } => {
+                anyhow!(
+                    "{server} answered {status} without JSON; is it a Portcullis control plane?"
+                )
+            }
+            Failure::Refused(problem) => refusal(problem),
+            Failure::Unreachable(cause) => anyhow!(
+                "{server} cannot be reached: {cause}; is `portcullis up` running? {flag} names \
+                 another"
+            ),
+        }
     }
 
     /// A read.
@@ -217,10 +201,9 @@ impl Api {
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
         let wait = if self.wait { "" } else { "?wait=none" };
-        let (status, value) = self.call_any(method, &format!("{path}{wait}"), body).await?;
-        if !(200..300).contains(&status) {
-            return Err(refusal(status, &value));
-        }
+        let answered = self.attempt(method, &format!("{path}{wait}"), body).await;
+        let Answered { status, body: value } =
+            answered.map_err(|failure| self.advised(&failure))?;
         let pending: Vec<&str> = value
             .pointer("/gateways/pending")
             .and_then(Value::as_array)
@@ -252,7 +235,7 @@ impl Api {
             let Some(Value::Array(found)) = page.get_mut("items").map(Value::take) else {
                 bail!(
                     "{} answered without a list; is it a Portcullis control plane? {} names another",
-                    self.server,
+                    self.client.server(),
                     self.flag
                 );
             };
@@ -294,13 +277,15 @@ impl Api {
         accept: &str,
         mut take: impl FnMut(&[u8]) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let request = self.authorized(Method::GET, path).timeout(STREAM_PATIENCE);
+        let request = self.client.request(Method::GET, path).timeout(STREAM_PATIENCE);
         let request = request.header(reqwest::header::ACCEPT, accept);
-        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let mut response =
+            request.send().await.map_err(|error| self.advised(&unreachable(&error)))?;
         let status = response.status().as_u16();
         if !(200..300).contains(&status) {
             let problem = response.bytes().await.context("the response broke off")?;
-            return Err(refusal(status, &serde_json::from_slice(&problem).unwrap_or_default()));
+            let problem: Problem = serde_json::from_slice(&problem).unwrap_or_default();
+            return Err(refusal(&Problem { status, ..problem }));
         }
         let mut rest = Vec::new();
         while let Some(piece) = response.chunk().await.context("the response broke off")? {
@@ -458,15 +443,6 @@ fn path_of(org: &Value) -> anyhow::Result<String> {
 
 fn names(orgs: &[Value]) -> String {
     orgs.iter().filter_map(|org| org.get("name")?.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-/// What went wrong at the bottom: the layers above it say only that a request failed.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 /// A JSON object of the members that are there.

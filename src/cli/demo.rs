@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::Usage;
 use super::api::Api;
 use crate::app::{Addresses, OPERATOR_TOKEN};
+use crate::client::Failure;
 use crate::config::{self, sections::Config};
 use crate::files::{read_token, write_token};
 
@@ -130,15 +131,17 @@ async fn make_organization(api: &Api, token_file: &Path) -> anyhow::Result<()> {
         "owner": { "username": "demo-owner", "email": "owner@demo.invalid" },
         "owner_key": { "name": "up --demo" },
     });
-    let (status, made) =
-        api.call_any(Method::POST, "/v1/organizations", Some(&organization)).await?;
-    let Some(value) = made.get("value").and_then(Value::as_str) else {
-        bail!(
-            "the organization {DEMO} could not be made ({status}, {}); if it exists already, give \
-             the demo a directory of its own: --data DIR",
-            made.get("detail").and_then(Value::as_str).unwrap_or("no detail")
-        );
+    let made = match api.attempt(Method::POST, "/v1/organizations", Some(&organization)).await {
+        Ok(made) => made.body,
+        Err(Failure::Refused(problem)) => bail!(
+            "the organization {DEMO} could not be made ({}, {}); if it exists already, give the \
+             demo a directory of its own: --data DIR",
+            problem.status,
+            problem.detail
+        ),
+        Err(failure) => return Err(api.advised(&failure)),
     };
+    let value = made.get("value").and_then(Value::as_str).context("the owner's key has a value")?;
     write_token(token_file, value)
 }
 

@@ -11,13 +11,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::api::{Api, Remote, present};
+use super::api::{Api, Remote};
 use super::batch;
 use super::names::put_names;
 use super::outcome::{refuse_existing, show_change};
 use super::output::{Column, Output};
 use super::user::filtered;
 use super::{Negative, Usage};
+use crate::client::{KeyPatch, NewKey, Rotation};
 use crate::config;
 use crate::files::read_token;
 
@@ -355,12 +356,12 @@ pub(super) fn key_id(text: &str) -> Result<KeyId, Usage> {
 impl Create {
     fn run(&self) -> anyhow::Result<()> {
         refuse_existing(self.secret_file.as_ref())?;
-        let body = present([
-            ("name", Some(json!(self.name))),
-            ("description", self.description.as_ref().map(|text| json!(text))),
-            ("expires_at", self.expires_at.as_ref().map(|time| json!(time))),
-            ("ttl_seconds", self.ttl_seconds.map(|seconds| json!(seconds))),
-        ]);
+        let body = json!(NewKey {
+            name: self.name.clone(),
+            description: self.description.clone(),
+            expires_at: self.expires_at.clone(),
+            ttl_seconds: self.ttl_seconds,
+        });
         self.remote.with_api(async |api| {
             let owner = Owner { account: self.account.clone(), user: self.user.clone() };
             let path = owner.keys_path(api).await?;
@@ -372,15 +373,11 @@ impl Create {
 
 impl Update {
     fn run(&self) -> anyhow::Result<()> {
-        let expires_at = self.expires_at.as_ref().map(|time| match time.as_str() {
-            "never" => Value::Null,
-            time => json!(time),
+        let body = json!(KeyPatch {
+            name: self.name.clone(),
+            description: self.description.clone(),
+            expires_at: self.expires_at.clone().map(|time| (time != "never").then_some(time)),
         });
-        let body = present([
-            ("name", self.name.as_ref().map(|text| json!(text))),
-            ("description", self.description.as_ref().map(|text| json!(text))),
-            ("expires_at", expires_at),
-        ]);
         let (id, remote) = (key_id(&self.key.key_id)?, &self.key.remote);
         if body.as_object().is_some_and(serde_json::Map::is_empty) {
             let message = "nothing to change: give --name, --description or --expires-at";
@@ -409,11 +406,11 @@ impl Rotate {
                 self.keys.named()?
             ))?;
         }
-        let body = present([
-            ("retain_minutes", Some(json!(self.retain_minutes))),
-            ("retire_after_quiet_hours", self.retire_after_quiet_hours.map(|hours| json!(hours))),
-            ("expires", self.expires.as_ref().map(|expiry| json!(expiry))),
-        ]);
+        let body = json!(Rotation {
+            retain_minutes: self.retain_minutes,
+            retire_after_quiet_hours: self.retire_after_quiet_hours,
+            expires: self.expires.clone(),
+        });
         remote.with_api(async |api| {
             let single = match (ids.as_slice(), self.keys.all, &self.secret_dir) {
                 ([id], false, None) => Some(id),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::output::Output;
+use crate::client::{FieldFault, Problem};
 use crate::files::write_token;
 
 /// A secret is never written over another file: the one before may still be in use.
@@ -83,26 +84,26 @@ fn offered_file() -> anyhow::Result<Option<PathBuf>> {
 }
 
 /// The problem of a refused call, with what to do next.
-pub(super) fn refusal(status: u16, problem: &Value) -> anyhow::Error {
-    let text = |key: &str| problem.get(key).and_then(Value::as_str).unwrap_or_default();
-    let mut message = format!("refused ({status} {})", text("code"));
-    if !text("detail").is_empty() {
+pub(super) fn refusal(problem: &Problem) -> anyhow::Error {
+    let Problem { status, code, detail, errors, required_permission, .. } = problem;
+    let mut message = format!("refused ({status} {code})");
+    if !detail.is_empty() {
         message.push_str(": ");
-        message.push_str(text("detail"));
+        message.push_str(detail);
     }
-    for error in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
-        let part = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();
-        message.push_str(&format!("\n  {}: {} ({})", part("field"), part("detail"), part("code")));
+    for FieldFault { field, code, detail } in errors {
+        message.push_str(&format!("\n  {field}: {detail} ({code})"));
     }
-    let advice = match (status, text("code")) {
+    let needed = required_permission.as_deref().unwrap_or_default();
+    let advice = match (*status, code.as_str()) {
         (401, _) => "the token is not accepted: is it of this server? --token-file names another",
-        (403, _) if text("required_permission") == "operator" => {
+        (403, _) if needed == "operator" => {
             "use the operator's token, which `portcullis up` leaves in its data directory: \
              --token-file DIR/operator-token"
         }
-        (403, _) if !text("required_permission").is_empty() => {
-            if !message.contains(text("required_permission")) {
-                message.push_str(&format!("; it needs {}", text("required_permission")));
+        (403, _) if !needed.is_empty() => {
+            if !message.contains(needed) {
+                message.push_str(&format!("; it needs {needed}"));
             }
             "use a token of an account or user whose role has it"
         }
@@ -129,15 +130,19 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_fields_and_what_to_do() {
+        let refused = |status: u16, problem: Value| {
+            let problem: Problem = serde_json::from_value(problem).expect("a problem");
+            refusal(&Problem { status, ..problem }).to_string()
+        };
         let problem = json!({"code": "validation_failed", "detail": "see errors",
             "errors": [{"field": "name", "code": "required", "detail": "is missing"}]});
         let expected = "refused (422 validation_failed): see errors\n  name: is missing (required)";
-        assert_eq!(refusal(422, &problem).to_string(), expected);
+        assert_eq!(refused(422, problem), expected);
         let forbidden =
             json!({"code": "permission_denied", "required_permission": "api_key:create"});
-        assert!(refusal(403, &forbidden).to_string().contains("it needs api_key:create"));
+        assert!(refused(403, forbidden).contains("it needs api_key:create"));
         let taken = json!({"code": "name_taken", "detail": "Another key has this name."});
         let expected = "refused (409 name_taken): Another key has this name; choose another name";
-        assert_eq!(refusal(409, &taken).to_string(), expected);
+        assert_eq!(refused(409, taken), expected);
     }
 }
