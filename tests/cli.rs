@@ -19,6 +19,66 @@ require = { permission = "cluster:read", resource = "cluster/{cluster}" }
 "#;
 
 #[test]
+fn an_operator_gives_access_by_roles_groups_and_policies() {
+    let stage = Stage::with(Upstream::nginx(), ROUTES);
+    let operator = Operator(&stage);
+    operator.run(&["resource", "create", "c1", "--kind", "cluster"]);
+    operator.run(&["account", "create", "ci", "--key", "k", "--secret-file", "ci.key"]);
+    let key = std::fs::read_to_string(stage.home.path("ci.key")).unwrap().trim().to_owned();
+    let ask = || {
+        let request = crate::support::http::Request::get("/clusters/c1").bearer(&key);
+        stage.send(&request).status
+    };
+    operator.run(&["role", "create", "Reader", "--permission", "cluster:read", "--level", "15"]);
+    operator.run(&["group", "create", "team", "--description", "who reads"]);
+    operator.run(&["group", "add", "team", "--account", "ci"]);
+    operator.run(&["policy", "create", "reading"]);
+    assert_eq!(ask(), 403);
+    let binding = operator
+        .json(&["binding", "create", "--group", "team", "--role", "reader", "--policy", "reading"]);
+    let binding = binding["role_binding"]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(ask(), 200);
+
+    // Each of them takes effect at the gateway before the command ends.
+    operator.run(&["policy", "disable", "reading", "--yes"]);
+    assert_eq!(ask(), 403);
+    operator.run(&["policy", "enable", "reading"]);
+    assert_eq!(ask(), 200);
+    operator.run(&["role", "update", "Reader", "--permission", "cluster:write"]);
+    assert_eq!(ask(), 403);
+    operator.run(&["role", "update", "Reader", "--permission", "cluster:*"]);
+    assert_eq!(ask(), 200);
+    operator.run(&["binding", "update", &binding, "--propagate", "false"]);
+    assert_eq!(ask(), 403);
+    operator.run(&["binding", "update", &binding, "--propagate", "true"]);
+    assert_eq!(ask(), 200);
+
+    let members = operator.run(&["group", "members", "team"]);
+    assert!(members.contains("ci"), "{members}");
+    let listed = operator.run(&["binding", "list", "--policy", "reading"]);
+    for name in ["Reader", "team", "org", "reading"] {
+        assert!(listed.contains(name), "{listed}");
+    }
+    let policies = operator.json(&["policy", "list"]);
+    let ours = policies.as_array().unwrap().iter().find(|one| one["name"] == "reading").unwrap();
+    assert_eq!((&ours["group_count"], &ours["enabled"]), (&1.into(), &true.into()));
+    let refused = operator.try_run(&["role", "delete", "Reader", "--yes"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("role_in_use"));
+    let nothing = operator.try_run(&["role", "update", "Reader"]);
+    assert_eq!(nothing.status.code(), Some(2));
+    let unknown = operator.try_run(&["group", "show", "nobody"]);
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("`portcullis group list`"));
+
+    operator.run(&["group", "remove", "team", "--account", "ci", "--yes"]);
+    assert_eq!(ask(), 403);
+    operator.run(&["policy", "delete", "reading", "--yes"]);
+    operator.run(&["group", "delete", "team", "--yes"]);
+    operator.run(&["role", "delete", "Reader", "--yes"]);
+    assert_eq!(operator.json(&["role", "list", "--kind", "custom"]), serde_json::json!([]));
+}
+
+#[test]
 fn an_operator_takes_a_key_through_its_life() {
     let stage = Stage::with(Upstream::nginx(), ROUTES);
     let operator = Operator(&stage);

@@ -162,7 +162,8 @@ pub(crate) async fn list_subjects_below(
 }
 
 /// How many active users hold the role on the resource, by themselves or through a group, while no
-/// switched-off policy stands in between; service accounts never count.
+/// switched-off policy stands in between; service accounts never count. Few have the role and many
+/// are bound on the root, so the comparison of the resource keeps its index out of use.
 pub(crate) async fn count_users_with(
     conn: &mut SqliteConnection,
     role_id: &str,
@@ -173,7 +174,7 @@ pub(crate) async fn count_users_with(
          LEFT JOIN security_policies p ON p.id = b.policy_id
          LEFT JOIN memberships m ON b.subject_kind = 'group' AND m.group_id = b.subject_id
          JOIN users u ON u.id = COALESCE(m.principal_id, b.subject_id)
-         WHERE b.role_id = $1 AND b.resource_id = $2 AND COALESCE(p.enabled, TRUE)
+         WHERE b.role_id = $1 AND b.resource_id || '' = $2 AND COALESCE(p.enabled, TRUE)
              AND u.state = 'active'",
     )
     .bind(role_id)

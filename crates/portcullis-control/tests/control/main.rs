@@ -21,6 +21,7 @@ mod keys;
 mod large;
 mod legacy;
 mod lists;
+mod model;
 mod operations;
 mod organizations;
 mod player;
