@@ -108,9 +108,22 @@ async fn shown(plant: &Plant) -> Vec<Value> {
     ] {
         let read = plant.get(&plant.o(list)).await;
         assert_eq!(read.status, 200, "{list}: {}", read.text);
-        all.push(read.body);
+        all.push(without_usage(read.body));
     }
     all
+}
+
+/// Looking at something is a use of the key at hand, so usage differs by when it was written.
+fn without_usage(value: Value) -> Value {
+    match value {
+        Value::Array(items) => items.into_iter().map(without_usage).collect(),
+        Value::Object(members) => members
+            .into_iter()
+            .filter(|(name, _)| !name.contains("_used") && !name.ends_with("_count"))
+            .map(|(name, value)| (name, without_usage(value)))
+            .collect(),
+        other => other,
+    }
 }
 
 #[tokio::test]
