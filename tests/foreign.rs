@@ -29,6 +29,18 @@ name = "guarded"
 path = "/guarded"
 upstream = "app"
 require = { permission = "file:read" }
+
+[[routes]]
+name = "workspace"
+path = "/workspaces/{workspace}"
+upstream = "app"
+require = { permission = "file:read", resource = "workspace/{workspace}" }
+
+[[routes]]
+name = "project"
+path = "/projects/{project}"
+upstream = "app"
+require = { permission = "file:read", resource = "project/{project}" }
 "#;
 
 fn stage() -> Stage {
@@ -283,6 +295,37 @@ fn s6_the_scope_of_a_token_narrows_what_its_key_may_do() {
     assert_eq!(guarded(&ask("cluster:read")), 403);
     let reasons = reasons(&stage.home, 4);
     assert_eq!(reasons, ["", "", "", "missing_permission"]);
+}
+
+#[test]
+fn s6_a_token_for_a_resource_passes_only_there_and_below() {
+    let stage = stage();
+    let workspace = stage.owner.resource("workspace", "w1");
+    stage.owner.resource("workspace", "w2");
+    let below = json!({"kind": "project", "name": "p1", "ref": "p1", "parent_id": workspace});
+    let path = format!("{}/resources", stage.owner.organization);
+    stage.owner.call("POST", &path, Some(&below)).expect_status(201);
+    let account = stage.owner.account("ci");
+    stage.owner.bind(&account, "viewer", &stage.owner.root());
+    let key = stage.owner.key(&account, "main");
+    let ask = |audience: &str| {
+        let body = format!(
+            "grant_type=client_credentials&client_id={}&client_secret={}{audience}",
+            key.id, key.value
+        );
+        let answer = form(&stage, "/oauth2/token", &body).expect_status(200).json();
+        answer["access_token"].as_str().expect("a token").to_owned()
+    };
+    let opens = |credential: &str| {
+        ["/workspaces/w1", "/workspaces/w2", "/projects/p1", "/guarded", "/"]
+            .map(|path| stage.send(&Request::get(path).bearer(credential)).status)
+    };
+    assert_eq!(opens(&ask("")), [200; 5]);
+    assert_eq!(opens(&ask("&audience=workspace%2Fw1")), [200, 403, 200, 403, 403]);
+    assert_eq!(opens(&ask(&format!("&audience={workspace}"))), [200, 403, 200, 403, 403]);
+    assert_eq!(opens(&ask(&format!("&audience={}", stage.owner.root()))), [200; 5]);
+    let reasons = reasons(&stage.home, 20);
+    assert_eq!(reasons[5..10], ["", "restricted", "", "restricted", "restricted"]);
 }
 
 #[test]

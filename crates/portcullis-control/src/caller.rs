@@ -15,7 +15,7 @@ use crate::domain::records::restriction_of;
 use crate::domain::secrets::KEYED;
 use crate::domain::{Author, imports};
 use crate::instant::wall;
-use crate::resolve::{Access, AsOf, Remembered};
+use crate::resolve::{Access, AsOf, Remembered, Restriction};
 use crate::store::audit::Actor;
 use crate::store::installation::{self, Purpose};
 use crate::store::keys::{self, KeyRow};
@@ -58,7 +58,7 @@ pub(crate) struct Member {
     pub(crate) secret_generation: i64,
     /// What the session token says, if it is one.
     pub(crate) session: Option<Claims>,
-    /// Whether the key narrows what its owner may do.
+    /// Whether the key or the session token narrows what its owner may do.
     pub(crate) restricted: bool,
     pub(crate) access: Access,
 }
@@ -214,8 +214,12 @@ pub(crate) async fn verify(
     if !org.serves(owner.kind) {
         return refused("org_suspended");
     }
-    let scope = session.as_ref().and_then(|claims| claims.scope.as_deref());
-    let limits = restriction_of(&key)?.unwrap_or_default().and_scope(scope);
+    let of_key = restriction_of(&key)?.unwrap_or_default();
+    let limits = match &session {
+        Some(claims) => of_key.and_session(claims, app.sessions.issuer()),
+        None => of_key,
+    };
+    let restricted = key.restriction.is_some() || limits != Restriction::default();
     let access = resolve(conn, &key, &owner, &org, (&app.remembered, as_of)).await?;
     let access = access.narrowed(limits);
     Ok(Ok(Caller::Member(Box::new(Member {
@@ -223,7 +227,7 @@ pub(crate) async fn verify(
         id: key.owner_id.clone(),
         name: owner.name,
         org,
-        restricted: key.restriction.is_some() || scope.is_some(),
+        restricted,
         key_id: key.id,
         key_uid: key.uid,
         generation: key.generation,

@@ -13,12 +13,11 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use portcullis_core::directory::{
-    Directory, Place, Principal, Proof, SlowCheck, TokenRefusal, Unproven,
+    Directory, Place, Principal, Proof, Session, SlowCheck, TokenRefusal, Unproven,
 };
 use portcullis_core::feed::Position;
 use portcullis_core::key::PepperRing;
 use portcullis_core::route::{self, Lookup, RawTarget, ResourceText, Scheme, Target, TargetFault};
-use portcullis_core::session::Claims;
 use portcullis_core::time::{Now, WallMs};
 use portcullis_core::verdict::{Challenge, DenyReason};
 use tokio::sync::oneshot;
@@ -449,25 +448,25 @@ fn identify<'w, 'a>(
     {
         return Err(denied(DenyReason::Stale));
     }
-    let permit = match &route.access {
+    let need = match &route.access {
         AccessPlan::Require { need, unknown } => {
-            let place = match resource.as_deref() {
-                None | Some("org") => Place::Root,
-                Some(resource) => Place::At(resource, *unknown),
-            };
             record.required(need.as_str(), resource.as_deref().unwrap_or("org"));
-            principal.authorize(need, place, method.as_str())
+            Some(match resource.as_deref() {
+                None | Some("org") => (need, Place::Root),
+                Some(resource) => (need, Place::At(resource, *unknown)),
+            })
         }
-        AccessPlan::AuthenticatedOnly | AccessPlan::Public => {
-            principal.authenticated(method.as_str())
-        }
+        AccessPlan::AuthenticatedOnly | AccessPlan::Public => None,
+    };
+    let permit = match need {
+        Some((need, place)) => principal.authorize(need, place, method.as_str()),
+        None => principal.authenticated(method.as_str()),
+    };
+    let permit = match &session {
+        Some(session) => permit.and_then(|permit| session.narrow(permit, need)),
+        None => permit,
     };
     let permit = permit.map_err(denied)?;
-    if let (Some(claims), AccessPlan::Require { need, .. }) = (&session, &route.access)
-        && !need.as_str().parse().is_ok_and(|needed| claims.permits(&needed))
-    {
-        return Err(denied(DenyReason::MissingPermission));
-    }
     record.passed(Outcome::Allowed);
     let scope = route.scope.as_ref().map(|permission| (permission.clone(), resource));
     Ok(Caller { permit, published, scope, by })
@@ -479,7 +478,7 @@ fn verify<'d>(
     presented: &Presented,
     (client, now): (IpAddr, WallMs),
     (peppers, proof): (&PepperRing, Option<&Proof>),
-) -> Result<(Principal<'d>, Option<Box<Claims>>), Unproven> {
+) -> Result<(Principal<'d>, Option<Box<Session<'d>>>), Unproven> {
     match presented {
         Presented::Native(native) => directory
             .verify(native, client, now, peppers)
@@ -490,7 +489,7 @@ fn verify<'d>(
             .map(|principal| (principal, None)),
         Presented::Session(token) => directory
             .verify_session(token, client, now)
-            .map(|(principal, claims)| (principal, Some(Box::new(claims))))
+            .map(|(principal, session)| (principal, Some(Box::new(session))))
             .map_err(|TokenRefusal { refusal, key }| Unproven::Refused(refusal, key)),
     }
 }

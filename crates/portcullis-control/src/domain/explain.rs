@@ -3,7 +3,7 @@
 
 use portcullis_core::access::{Permission, Rights, allows};
 use portcullis_core::account::{AccountState, Expiry, KeyState};
-use portcullis_core::key::PepperRing;
+use portcullis_core::session::Claims;
 use portcullis_core::time::WallMs;
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;
@@ -11,6 +11,7 @@ use sqlx::SqliteConnection;
 use super::Problem;
 use super::records::restriction_of;
 use super::remedy::{Missing, remedy};
+use crate::api::App;
 use crate::caller::{self, Credential, SecretMatch};
 use crate::instant::{Stamp, wall};
 use crate::resolve::{Access, Contribution, Excluded, Grounds, Holder, Restriction};
@@ -108,6 +109,8 @@ pub(crate) struct Suspect<'a> {
     pub(crate) key: &'a KeyRow,
     /// Absent if only the id was given.
     pub(crate) presented: Option<&'a Credential>,
+    /// What it says, if it is a session token.
+    pub(crate) session: Option<&'a Claims>,
     /// What the key is said to lack, and where.
     pub(crate) lacks: Option<(&'a Permission, &'a ResourceRow)>,
 }
@@ -116,12 +119,14 @@ pub(crate) struct Suspect<'a> {
 pub(crate) async fn diagnose(
     conn: &mut SqliteConnection,
     suspect: Suspect<'_>,
-    peppers: &PepperRing,
+    app: &App,
     now: WallMs,
 ) -> Result<Value, Problem> {
-    let Suspect { org, key, presented, lacks } = suspect;
+    let Suspect { org, key, presented, session, lacks } = suspect;
     let owner = caller::find_owner(conn, key).await?;
-    let secret = presented.map(|presented| caller::secret_of(key, presented, peppers, now));
+    let secret = presented
+        .filter(|_| session.is_none())
+        .map(|presented| caller::secret_of(key, presented, &app.peppers, now));
     let mut checks = Vec::new();
     let mut reason: Option<&'static str> = None;
     let mut check = |name: &str, fault: Option<&'static str>, detail: String| {
@@ -138,6 +143,14 @@ pub(crate) async fn diagnose(
             SecretMatch::RetentionOver => (None, "it is the secret before the last rotation"),
         };
         check("secret", fault, detail.to_owned());
+    }
+    if let Some(claims) = session {
+        let retained = key.retained_until_ms.is_some_and(|until| now < wall(until));
+        let generation = i64::from(claims.key_gen);
+        let fits = generation == key.generation || (retained && generation == key.generation - 1);
+        let detail =
+            format!("it began with secret {generation} of the key, now {}", key.generation);
+        check("token", (!fits).then_some("token_generation"), detail);
     }
     let state = key.state()?;
     let fault = match state {
@@ -174,7 +187,11 @@ pub(crate) async fn diagnose(
     let mut suggestions = Vec::new();
     if let Some((permission, resource)) = lacks {
         let kind = owner.kind;
-        let restriction = restriction_of(key)?;
+        let mut restriction = restriction_of(key)?;
+        if let Some(claims) = session {
+            let of_key = restriction.unwrap_or_default();
+            restriction = Some(of_key.and_session(claims, app.sessions.issuer()));
+        }
         let subject_id = &key.owner_id;
         let missing = Missing { org, kind, subject_id, restriction, resource, permission };
         let found = remedy(conn, missing).await?;

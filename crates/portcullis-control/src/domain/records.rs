@@ -303,7 +303,7 @@ async fn restrict_record(
     org_id: &str,
     restriction: Restriction,
 ) -> Result<RestrictRecord, StoreError> {
-    let Restriction { permissions, resource_ids, methods } = restriction;
+    let Restriction { permissions, resource_ids, methods, bounds: _ } = restriction;
     let resources = match resource_ids {
         None => None,
         Some(ids) => {

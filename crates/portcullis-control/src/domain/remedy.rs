@@ -50,7 +50,9 @@ pub(crate) async fn remedy(
     let hindered = |detail: String| Ok(Remedy { held: false, detail, suggestions: Vec::new() });
     let rights = access.rights_at(&resource.id);
     if access.permits(permission, &resource.id) {
-        return hindered(format!("the key is restricted to less than {permission} on {place}"));
+        return hindered(format!(
+            "the key or token is restricted to less than {permission} on {place}"
+        ));
     }
     if allows(&rights.denied, permission) {
         return hindered(format!(

@@ -63,12 +63,22 @@ pub(crate) async fn issue(
     let mut view = app.store.view().await?;
     let key = keys::find_by_id(view.conn(), &member.key_id).await?;
     let key = key.ok_or(StoreError::Broken("key of a caller"))?;
-    let resource = match audience {
-        None => None,
+    let named = match audience {
         Some(name) if name.trim_end_matches('/') == issuer.trim_end_matches('/') => None,
+        other => other,
+    };
+    let bounds: Vec<&str> =
+        parent.map(|parent| parent.bounds(issuer).collect()).unwrap_or_default();
+    // A token for one place is exchanged for one of the same place, unless a deeper one is named.
+    let resource = match named.or(bounds.first().copied()) {
+        None => None,
         Some(name) => {
             let found = find_resource(view.conn(), &member.org.id, name).await?;
-            Some(found.ok_or(NotIssued::UnknownAudience)?)
+            let found = found.ok_or(NotIssued::UnknownAudience)?;
+            if !is_within(view.conn(), &found, &bounds).await? {
+                return Err(NotIssued::UnknownAudience);
+            }
+            Some(found)
         }
     };
     drop(view);
@@ -92,7 +102,10 @@ pub(crate) async fn issue(
     }
     let aud = match (mode, &resource) {
         (Mode::Detached, Some(resource)) => vec![resource.id.as_str().into()],
-        (Mode::Bound, Some(resource)) => vec![issuer.into(), resource.id.as_str().into()],
+        // By both names: the admin API knows it by its id, gateways by its place.
+        (Mode::Bound, Some(resource)) => {
+            vec![issuer.into(), resource.id.as_str().into(), resource.place().into()]
+        }
         (_, None) => vec![issuer.into()],
     };
     let claims = Claims {
@@ -154,6 +167,19 @@ async fn find_resource(
         Some((kind, reference)) => resources::find_by_ref(conn, org_id, kind, reference).await,
         None => resources::find(conn, org_id, name).await,
     }
+}
+
+/// Whether a resource is among those that a token names, or below one; it is if none is named.
+async fn is_within(
+    conn: &mut sqlx::SqliteConnection,
+    resource: &ResourceRow,
+    bounds: &[&str],
+) -> Result<bool, StoreError> {
+    if bounds.is_empty() {
+        return Ok(true);
+    }
+    let path = resources::list_path(conn, &resource.org_id, &resource.id).await?;
+    Ok(path.iter().any(|up| bounds.contains(&up.id.as_str())))
 }
 
 /// Tells gateways which keys tokens are verified with. A key that is no longer configured is taken

@@ -13,6 +13,7 @@ use portcullis_core::access::{
     MANAGEMENT_TYPES, Pattern, Permission, PointOf, Rights, allows, narrowed,
 };
 use portcullis_core::feed::PointRecord;
+use portcullis_core::session::Claims;
 use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 
@@ -34,12 +35,19 @@ pub(crate) struct Restriction {
     pub(crate) resource_ids: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) methods: Option<Vec<String>>,
+    /// Where a session token is for one place only; no part of a key's own restriction.
+    #[serde(skip)]
+    pub(crate) bounds: Option<Vec<String>>,
 }
 
 impl Restriction {
-    /// The same, narrowed by the scope of a session token besides.
-    pub(crate) fn and_scope(mut self, scope: Option<&[Pattern]>) -> Restriction {
-        if let Some(scope) = scope {
+    /// The same, narrowed by the scope and the further audiences of a session token besides.
+    pub(crate) fn and_session(mut self, claims: &Claims, issuer: &str) -> Restriction {
+        let bounds: Vec<String> = claims.bounds(issuer).map(str::to_owned).collect();
+        if !bounds.is_empty() {
+            self.bounds = Some(bounds);
+        }
+        if let Some(scope) = &claims.scope {
             let left = match &self.permissions {
                 Some(texts) => narrowed(&patterns(texts), scope),
                 None => scope.to_vec(),
@@ -299,10 +307,10 @@ impl Access {
     }
 
     fn restriction_reaches(&self, resource_id: &str, paths: &Paths) -> bool {
-        match &self.restriction.resource_ids {
-            Some(ids) => paths.up(resource_id).any(|up| ids.iter().any(|id| id == up)),
-            None => true,
-        }
+        let reaches =
+            |ids: &Vec<String>| paths.up(resource_id).any(|up| ids.iter().any(|id| id == up));
+        let Restriction { permissions: _, resource_ids, methods: _, bounds } = &self.restriction;
+        resource_ids.as_ref().is_none_or(reaches) && bounds.as_ref().is_none_or(reaches)
     }
 }
 

@@ -430,6 +430,75 @@ async fn z_16_tokens_for_an_audience_that_checks_alone_are_detached_and_open_not
 }
 
 #[tokio::test]
+async fn s6_a_token_for_a_resource_opens_that_and_what_is_below_and_nothing_else() {
+    let plant = Plant::start().await;
+    let one = plant.resource("workspace", "w1").await;
+    let two = plant.resource("workspace", "w2").await;
+    let below = json!({"kind": "project", "name": "p1", "ref": "p1", "parent_id": one});
+    let below = plant.post(&plant.o("/resources"), below).await.text("/resource/id");
+    let (_, _, value) = plant.agent("ci", Some("admin")).await;
+    let subject = plant.account(json!({"username": "subject"})).await;
+    let mut bindings = Vec::new();
+    for id in [&one, &below, &two] {
+        let body = json!({
+            "role_id": "viewer", "resource_id": id,
+            "subject": {"kind": "service_account", "id": subject},
+        });
+        bindings.push(plant.post(&plant.o("/role-bindings"), body).await.text("/role_binding/id"));
+    }
+    let exchange = async |subject: &str, kind: &str, audience: &str| {
+        let mut pairs = vec![
+            ("grant_type", EXCHANGE),
+            ("subject_token", subject),
+            ("subject_token_type", kind),
+        ];
+        if !audience.is_empty() {
+            pairs.push(("audience", audience));
+        }
+        form(&plant, "/oauth2/token", &pairs).send().await
+    };
+    let opens = async |credential: &str| {
+        let mut found = Vec::new();
+        for id in &bindings {
+            let path = plant.o(&format!("/role-bindings/{id}"));
+            let asked = plant.ask(Method::GET, &path).token(credential).send().await;
+            found.push(asked.status.as_u16());
+        }
+        let root = plant.ask(Method::GET, &plant.o("/service-accounts")).token(credential);
+        found.push(root.send().await.status.as_u16());
+        found
+    };
+    let whole = exchange(&value, API_KEY, "").await.text("/access_token");
+    assert_eq!(opens(&whole).await, [200, 200, 200, 200]);
+    let bound = exchange(&value, API_KEY, "workspace/w1").await.text("/access_token");
+    assert_eq!(opens(&bound).await, [200, 200, 403, 403]);
+    assert_eq!(plant.accepts(&bound).await, 200, "it still says who one is");
+
+    // Nothing that it is exchanged for leads out of there.
+    for audience in ["", ISSUER, &*one] {
+        let again = exchange(&bound, ACCESS_TOKEN, audience).await.text("/access_token");
+        assert_eq!(opens(&again).await, [200, 200, 403, 403], "{audience}");
+    }
+    let deeper = exchange(&bound, ACCESS_TOKEN, &below).await.text("/access_token");
+    assert_eq!(opens(&deeper).await, [403, 200, 403, 403]);
+    for (subject, audience) in [(&bound, &two), (&deeper, &one)] {
+        let refused = exchange(subject, ACCESS_TOKEN, audience).await;
+        assert_eq!(refused.text("/error"), "invalid_target");
+    }
+
+    let diagnose = async |resource: &str| {
+        let body =
+            json!({"value": bound, "permission": "role_binding:read", "resource_id": resource});
+        let answer = plant.post(&plant.o(":diagnose"), body).await;
+        (answer.body["usable"].clone(), answer.body["reason"].clone())
+    };
+    assert_eq!(diagnose(&below).await, (json!(true), Value::Null));
+    assert_eq!(diagnose(&two).await, (json!(true), json!("insufficient_scope")));
+    plant.clock.advance_ms(3_600_000);
+    assert_eq!(diagnose(&below).await, (json!(false), json!("token_expired")));
+}
+
+#[tokio::test]
 async fn z_47_and_48_where_the_policy_allows_it_a_login_leaves_a_guarded_cookie() {
     let mut plant = Plant::start().await;
     let (_, _, value) = plant.agent("ci", Some("admin")).await;

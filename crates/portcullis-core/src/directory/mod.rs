@@ -20,7 +20,7 @@ pub use extra::{Cidr, CidrError};
 pub use foreign::{Proof, Rehash, SlowCheck, Unproven, Which};
 pub use grants::{Requirement, Symbols};
 pub use ledger::{Counts, Fit, Held, Ledger, Outcome, Refused, SnapshotRefused};
-pub use session::TokenRefusal;
+pub use session::{Session, TokenRefusal};
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -456,19 +456,7 @@ impl<'d> Principal<'d> {
         method: &str,
     ) -> Result<Permit<'d>, DenyReason> {
         let directory = self.directory;
-        let (start, stranger) = match place {
-            Place::Root => (self.org.root, false),
-            Place::At(place, unknown) => match (directory.find_place(self.org, place), unknown) {
-                (Some(node), _) if directory.chain(node).is_some() => (node, false),
-                (_, Unknown::Root) => (self.org.root, true),
-                (_, Unknown::Deny) => return Err(DenyReason::UnknownResource),
-            },
-        };
-        let mut chain = directory.chain(start).ok_or(DenyReason::UnknownResource)?;
-        if stranger {
-            // A child of the root that no point names: what is granted below the root holds.
-            chain.try_insert(0, u32::MAX).map_err(|_| DenyReason::UnknownResource)?;
-        }
+        let chain = self.chain_of(place).ok_or(DenyReason::UnknownResource)?;
         let archived =
             chain.iter().any(|node| directory.nodes.get(*node).is_some_and(|node| node.archived));
         if archived && !need.is_read() {
@@ -484,10 +472,8 @@ impl<'d> Principal<'d> {
                 .is_none_or(|list| list.cover(need, |index| directory.role(index)))
         };
         let resources = |restrict: &extra::Restrict| {
-            let within = |place: &str| {
-                directory.find_place(self.org, place).is_some_and(|node| chain.contains(&node))
-            };
-            restrict.resources.as_ref().is_none_or(|list| list.iter().any(|place| within(place)))
+            let listed = |list: &[Box<str>]| self.has_any(list.iter().map(|at| &**at), &chain);
+            restrict.resources.as_deref().is_none_or(listed)
         };
         match self.restrict() {
             Some(restrict) if !permissions(restrict) || !resources(restrict) => {
@@ -495,6 +481,37 @@ impl<'d> Principal<'d> {
             }
             Some(_) | None => self.authenticated(method),
         }
+    }
+
+    /// The nodes from a place up to the root; `None` if there is no such place here.
+    fn chain_of(&self, place: Place<'_>) -> Option<ArrayVec<u32, MAX_CHAIN>> {
+        let directory = self.directory;
+        let (start, stranger) = match place {
+            Place::Root => (self.org.root, false),
+            Place::At(place, unknown) => match (directory.find_place(self.org, place), unknown) {
+                (Some(node), _) if directory.chain(node).is_some() => (node, false),
+                (_, Unknown::Root) => (self.org.root, true),
+                (_, Unknown::Deny) => return None,
+            },
+        };
+        let mut chain = directory.chain(start)?;
+        if stranger {
+            // A child of the root that no point names: what is granted below the root holds.
+            chain.try_insert(0, u32::MAX).ok()?;
+        }
+        Some(chain)
+    }
+
+    /// Whether the place is one of `bounds`, or below one. What is no place here bounds nothing in.
+    fn is_within<'b>(&self, bounds: impl Iterator<Item = &'b str>, place: Place<'_>) -> bool {
+        self.chain_of(place).is_some_and(|chain| self.has_any(bounds, &chain))
+    }
+
+    fn has_any<'b>(&self, mut places: impl Iterator<Item = &'b str>, chain: &[u32]) -> bool {
+        places.any(|place| {
+            let node = self.directory.find_place(self.org, place);
+            node.is_some_and(|node| chain.contains(&node))
+        })
     }
 
     /// Whether the principal may use a route that asks for a valid key and nothing else.

@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
+use crate::access::Permission;
 use crate::key::KeyId;
 use crate::session::{Claims, Mode, Token};
 use crate::time::WallMs;
 use crate::verdict::DenyReason;
 
-use super::{Directory, Principal, Refusal};
+use super::{Directory, Permit, Place, Principal, Refusal, Requirement};
 
 /// Why a token was refused, and whose it is, if that was proven.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,41 @@ pub struct TokenRefusal {
     pub refusal: Refusal,
     /// The key that the token was exchanged for.
     pub key: Option<KeyId>,
+}
+
+/// What an accepted token says, and how its reader is called in it.
+#[derive(Debug)]
+pub struct Session<'d> {
+    claims: Claims,
+    /// The audience that all tokens name.
+    own: &'d str,
+}
+
+impl Session<'_> {
+    /// Lets a permit pass only as far as the token reaches: its scope, and the places that it names
+    /// as further audiences. What asks for no permission is as wide as the whole organization.
+    ///
+    /// # Errors
+    ///
+    /// `MissingPermission` beyond the scope, `Restricted` outside of the places.
+    pub fn narrow<'d>(
+        &self,
+        permit: Permit<'d>,
+        need: Option<(&Requirement, Place<'_>)>,
+    ) -> Result<Permit<'d>, DenyReason> {
+        let Session { claims, own } = self;
+        let (needed, place) = need.unzip();
+        let permitted = needed.is_none_or(|need| {
+            need.as_str().parse().is_ok_and(|needed: Permission| claims.permits(&needed))
+        });
+        if !permitted {
+            return Err(DenyReason::MissingPermission);
+        }
+        let mut bounds = claims.bounds(own).peekable();
+        let within =
+            bounds.peek().is_none() || permit.0.is_within(bounds, place.unwrap_or(Place::Root));
+        if within { Ok(permit) } else { Err(DenyReason::Restricted) }
+    }
 }
 
 impl Directory {
@@ -30,7 +66,7 @@ impl Directory {
         token: &Token,
         peer: IpAddr,
         now: WallMs,
-    ) -> Result<(Principal<'d>, Claims), TokenRefusal> {
+    ) -> Result<(Principal<'d>, Session<'d>), TokenRefusal> {
         let refused =
             |reason| TokenRefusal { refusal: Refusal { reason, reveal: false }, key: None };
         let signer = self.signers.iter().find(|signer| signer.kid() == token.kid());
@@ -60,6 +96,6 @@ impl Directory {
             return Err(denied(DenyReason::TokenGeneration));
         }
         let retained = claims.key_gen != slot.generation;
-        Ok((Principal { retained, ..principal }, claims))
+        Ok((Principal { retained, ..principal }, Session { claims, own: signer.aud() }))
     }
 }

@@ -62,6 +62,12 @@ impl Claims {
         self.scope.as_ref().is_none_or(|scope| allows(scope, needed))
     }
 
+    /// The audiences besides `own`, which is whoever reads this. A token that names any is for
+    /// these alone: places of the resource tree, and what is at or below one of them.
+    pub fn bounds<'c>(&'c self, own: &'c str) -> impl Iterator<Item = &'c str> {
+        self.aud.iter().map(|aud| &**aud).filter(move |aud| *aud != own)
+    }
+
     /// The scope as it is written: words with one blank between them.
     pub fn scope_text(&self) -> Option<String> {
         self.scope.as_ref().map(|scope| {

@@ -133,6 +133,11 @@ impl Verifier {
     pub fn kid(&self) -> &str {
         &self.kid
     }
+
+    /// What tokens must name among their audiences.
+    pub fn aud(&self) -> &str {
+        &self.aud
+    }
 }
 
 /// A token as it was presented: well-formed, and nothing in it believed yet. Zeroized on drop.

@@ -35,13 +35,22 @@ pub(super) async fn run(
         None => None,
     };
     match found.filter(|member| member.org.id == asker.org.id) {
-        Some(member) => Ok(unstored(describe(&app, &member).await?)),
+        Some(member) => Ok(unstored(describe(&app, member).await?)),
         None => Ok(unstored(json!({"active": false}))),
     }
 }
 
-async fn describe(app: &App, member: &Member) -> Result<Value, OauthError> {
-    let permissions = member.access.permission_texts(&member.org.root_resource_id);
+async fn describe(app: &App, mut member: Member) -> Result<Value, OauthError> {
+    // A token for one place is worth what it may do there.
+    let bound = member
+        .session
+        .as_ref()
+        .and_then(|claims| claims.bounds(app.sessions.issuer()).next().map(str::to_owned));
+    let place = bound.unwrap_or_else(|| member.org.root_resource_id.clone());
+    let mut view = app.store.view().await?;
+    member.access.locate(view.conn(), &member.org.id, &place).await?;
+    drop(view);
+    let permissions = member.access.permission_texts(&place);
     let mut body = json!({
         "active": true,
         "scope": permissions.join(" "),

@@ -96,6 +96,7 @@ pub(super) fn restriction() -> impl Reader<Value = Restriction> {
             permissions: permissions.value(&complete),
             resource_ids: resource_ids.value(&complete),
             methods: methods.value(&complete),
+            bounds: None,
         })
     })
 }

@@ -1,12 +1,15 @@
 //! `POST O:diagnose`: why a key does not work, and if asked which binding would give it a permission
-//! that it lacks. A value is read, compared and forgotten; it reaches no log and no answer.
+//! that it lacks; likewise a session token, which is worth what its key is worth and never more. A
+//! value is read, compared and forgotten; it reaches no log and no answer.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::response::IntoResponse as _;
 use portcullis_core::access::Permission;
-use portcullis_core::key::{self, Malformed, Spelled, Spellings};
+use portcullis_core::key::{self, Spelled, Spellings};
+use portcullis_core::session::{BEGINNING, Claims, LONGEST, Mode, Token};
+use portcullis_core::verdict::DenyReason;
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -37,11 +40,11 @@ async fn run(mut admitted: Admitted) -> Reply {
     let (id, presented) = match about {
         About::Id(id) => (id, None),
         About::Value(value) => match read_value(&admitted, &value).await? {
-            Ok((id, presented)) => (id, Some(presented)),
-            Err(fault) => {
-                let check = json!({"check": "format", "ok": false, "detail": fault.to_string()});
+            Ok(Read { id, presented, session }) => (id, Some((presented, session))),
+            Err(Unread { check, reason, detail }) => {
+                let check = json!({"check": check, "ok": false, "detail": detail});
                 let body = json!({
-                    "usable": false, "reason": "malformed", "key_id": null, "checks": [check],
+                    "usable": false, "reason": reason, "key_id": null, "checks": [check],
                     "suggestions": [],
                 });
                 return Ok(Json(body).into_response());
@@ -65,23 +68,49 @@ async fn run(mut admitted: Admitted) -> Reply {
         Some(row) => {
             let now = admitted.call.now;
             let lacks = permission.as_ref().map(|permission| (permission, &resource));
-            let suspect = Suspect { org, key: &row, presented: presented.as_ref(), lacks };
-            diagnose(view.conn(), suspect, &admitted.app().peppers, now).await?
+            let (presented, session) = presented.as_ref().map_or((None, None), |both| {
+                let (presented, session) = both;
+                (Some(presented), session.as_ref())
+            });
+            let suspect = Suspect { org, key: &row, presented, session, lacks };
+            diagnose(view.conn(), suspect, admitted.app(), now).await?
         }
     };
     Ok(Json(body).into_response())
 }
 
-/// Reads a value in any spelling: the id of the key it claims to be, and the credential.
-async fn read_value(
-    admitted: &Admitted,
-    value: &str,
-) -> Result<Result<(String, Credential), Malformed>, Problem> {
+/// A value that was read: the id of the key it claims to be, and the credential.
+struct Read {
+    id: String,
+    presented: Credential,
+    /// What it says, if it is a session token of ours.
+    session: Option<Claims>,
+}
+
+/// A value that names no key.
+struct Unread {
+    check: &'static str,
+    reason: &'static str,
+    detail: String,
+}
+
+/// Reads a value in any spelling.
+async fn read_value(admitted: &Admitted, value: &str) -> Result<Result<Read, Unread>, Problem> {
     let app = admitted.app();
+    let malformed =
+        |detail: String| Ok(Err(Unread { check: "format", reason: "malformed", detail }));
+    if value.starts_with(BEGINNING) {
+        return match Token::parse(value.as_bytes()) {
+            Err(error) => malformed(error.to_string()),
+            Ok(token) => Ok(read_token(admitted, token)),
+        };
+    }
     match key::read(value.as_bytes(), &[app.prefix], Spellings::ALL) {
-        Err(malformed) => Ok(Err(malformed)),
+        Err(fault) => malformed(fault.to_string()),
         Ok(Spelled::Native(native)) => {
-            Ok(Ok((native.id().to_string(), Credential::Native(Arc::new(native)))))
+            let id = native.id().to_string();
+            let presented = Credential::Native(Arc::new(native));
+            Ok(Ok(Read { id, presented, session: None }))
         }
         Ok(Spelled::Foreign(foreign)) => {
             let foreign = Arc::new(foreign);
@@ -89,9 +118,30 @@ async fn read_value(
             let mut view = admitted.view().await?;
             let found = imports::find(view.conn(), &foreign).await?;
             let id = found.map(|row| row.id).unwrap_or_default();
-            Ok(Ok((id, Credential::Foreign(foreign))))
+            let presented = Credential::Foreign(foreign);
+            Ok(Ok(Read { id, presented, session: None }))
         }
     }
+}
+
+/// A session token is believed as far as its signature goes: who wrote another one is unknown.
+fn read_token(admitted: &Admitted, token: Token) -> Result<Read, Unread> {
+    let unread =
+        |reason, detail: &str| Unread { check: "token", reason, detail: detail.to_owned() };
+    let claims = admitted.app().sessions.verify(&token, admitted.call.now).map_err(|reason| {
+        let detail = match reason {
+            DenyReason::TokenExpired => "the session token is expired",
+            DenyReason::Audience => "the session token is for an audience that checks it alone",
+            _ => "no key of this installation signed the session token",
+        };
+        unread(reason.label(), detail)
+    })?;
+    if claims.mode != Mode::Bound {
+        let detail = "the session token is for an audience that checks it alone";
+        return Err(unread(DenyReason::Audience.label(), detail));
+    }
+    let id = claims.key_id.to_string();
+    Ok(Read { id, presented: Credential::Session(Arc::new(token)), session: Some(claims) })
 }
 
 struct Asked {
@@ -107,7 +157,7 @@ enum About {
 }
 
 fn read(mut body: Fields) -> Result<Asked, Faults> {
-    let value = body.optional("value", fields::text(1024));
+    let value = body.optional("value", fields::text(LONGEST));
     let id = body.optional("key_id", fields::id);
     let permission = body.optional("permission", fields::permission);
     let resource_id = body.optional("resource_id", fields::id);
