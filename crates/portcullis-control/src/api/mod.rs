@@ -9,6 +9,7 @@ pub(crate) mod body;
 pub(crate) mod call;
 mod credential;
 mod dispatch;
+mod endpoint;
 pub(crate) mod fields;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -184,7 +185,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/openapi.json", get(openapi_document))
         .route("/readyz", get(readyz))
         .merge(dispatch::routes(v1::OPERATIONS))
-        .merge(oauth::routes())
+        .merge(dispatch::routes(oauth::OPERATIONS))
+        .merge(endpoint::routes(oauth::ENDPOINTS))
         .merge(crate::publisher::routes())
         .fallback(|| async { Problem::not_found() })
         .layer(middleware::from_fn_with_state(app.clone(), frame))

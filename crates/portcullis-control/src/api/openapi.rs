@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::admission::{Need, Wait, Who};
 use super::fields::{Faults, Fields};
 use super::list::Paging;
+use super::oauth::{self, ENDPOINTS};
 use super::operation::{Answer, Envelope, Operation, Verb};
 use super::problem::Code;
 use super::query::Query;
@@ -21,13 +22,17 @@ const NEXT_CURSOR: &str = "Null at the end of the list. A page can be short, or 
 /// The whole document.
 pub(crate) fn document() -> Value {
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
-    for operation in OPERATIONS {
+    for operation in operations() {
         let path = paths.entry(operation.path).or_default();
         path.insert(method(operation.method).to_owned(), described(operation));
         let parameters = path_parameters(operation.path);
         if !parameters.is_empty() {
             path.insert("parameters".to_owned(), Value::Array(parameters));
         }
+    }
+    for endpoint in ENDPOINTS {
+        let path = paths.entry(endpoint.path).or_default();
+        path.insert(method(endpoint.verb).to_owned(), endpoint.described());
     }
     for (path, summary, answer) in [
         ("/healthz", "The process answers", json!({"status": "ok"})),
@@ -62,7 +67,7 @@ pub(crate) fn document() -> Value {
                 "bearer": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "The value of an API key.",
+                    "description": "The value of an API key, or a session token.",
                 },
                 "basic": {
                     "type": "http",
@@ -72,6 +77,11 @@ pub(crate) fn document() -> Value {
             },
         },
     })
+}
+
+/// Both tables of operations: the admin API's, and those in another vendor's words.
+fn operations() -> impl Iterator<Item = &'static Operation> {
+    OPERATIONS.iter().chain(oauth::OPERATIONS)
 }
 
 const DESCRIPTION: &str = "Accounts, keys, roles and bindings of Portcullis. Unknown fields and \
@@ -169,6 +179,9 @@ fn described_need(operation: &Operation) -> String {
 
 /// What the path is about: its last word that is no parameter.
 fn tag(operation: &Operation) -> &'static str {
+    if !operation.path.starts_with("/v1/") {
+        return "zenml";
+    }
     let words = operation.path.split('/').skip(2).filter(|word| !word.starts_with('{'));
     words.last().map_or("process", |word| word.split(':').next().unwrap_or(word))
 }
@@ -511,11 +524,11 @@ mod tests {
 
     use serde_json::Value;
 
-    use super::document;
+    use super::{document, operations};
     use crate::api::fields::{Faults, Fields};
+    use crate::api::oauth::ENDPOINTS;
     use crate::api::operation::{Answer, Operation};
     use crate::api::schemas::OBJECTS;
-    use crate::api::v1::OPERATIONS;
 
     fn objects_of(operation: &Operation) -> Vec<&'static str> {
         match operation.answer {
@@ -532,7 +545,7 @@ mod tests {
     fn every_operation_is_named_once_and_says_what_it_answers() {
         let mut actions = BTreeSet::new();
         let mut places = BTreeSet::new();
-        for operation in OPERATIONS {
+        for operation in operations() {
             let action = operation.id();
             assert!(actions.insert(action.clone()), "{action} is there twice");
             assert!(places.insert((operation.path, operation.method)), "{}", operation.path);
@@ -541,11 +554,17 @@ mod tests {
                 assert!(known, "{action} answers with {name}, which schemas.rs does not know");
             }
         }
+        for endpoint in ENDPOINTS {
+            assert!(places.insert((endpoint.path, endpoint.verb)), "{}", endpoint.path);
+            for name in endpoint.objects() {
+                assert!(OBJECTS.iter().any(|(known, _)| *known == name), "{name}");
+            }
+        }
     }
 
     #[test]
     fn every_example_is_accepted_and_every_member_described() {
-        for operation in OPERATIONS {
+        for operation in operations() {
             let action = operation.need.action;
             let Some(body) = operation.body else { continue };
             let example: Value = serde_json::from_str(body.example).expect(action);

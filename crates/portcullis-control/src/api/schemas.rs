@@ -28,9 +28,14 @@ pub(crate) const OBJECTS: &[(&str, Schema)] = &[
     ("Group", group),
     ("GroupName", group_name),
     ("GroupNames", || list(reference("GroupName"))),
+    ("Introspection", introspection),
+    ("Jwks", || closed(&[("keys", list(jwk()))])),
     ("Key", key),
+    ("Login", login),
     ("Membership", membership),
     ("Organization", organization),
+    ("OauthMetadata", oauth_metadata),
+    ("OauthRefusal", || closed(&[("error", text()), ("error_description", text())])),
     ("OrgPolicy", org_policy),
     ("OrgUsage", org_usage),
     ("Policy", || closed(&policy_fields())),
@@ -43,10 +48,15 @@ pub(crate) const OBJECTS: &[(&str, Schema)] = &[
     ("SecurityPolicy", security_policy),
     ("ServiceAccount", service_account),
     ("Spread", spread),
+    ("Token", token),
     ("Usage", usage),
     ("User", user),
     ("Warning", || closed(&[("code", text()), ("detail", text())])),
     ("Whoami", whoami),
+    ("ZenmlFault", texts),
+    ("ZenmlMember", zenml_member),
+    ("ZenmlRefusal", || closed(&[("detail", texts())])),
+    ("ZenmlUser", zenml_user),
 ];
 
 /// An object with these members and no others; a name that ends in `?` may be absent.
@@ -554,6 +564,111 @@ fn whoami() -> Value {
         ("key_id", text()),
         ("generation", number()),
         ("permissions", texts()),
+    ])
+}
+
+/// RFC 6749 section 5.1 and RFC 8693 section 2.2.1.
+fn token() -> Value {
+    closed(&[
+        ("access_token", text()),
+        ("token_type", words(&["Bearer"])),
+        ("expires_in", number()),
+        ("scope", text()),
+        ("issued_token_type?", text()),
+    ])
+}
+
+/// RFC 7662 section 2.2. Of what is not active nothing else is said.
+fn introspection() -> Value {
+    closed(&[
+        ("active", truth()),
+        ("scope?", text()),
+        ("client_id?", text()),
+        ("username?", text()),
+        ("sub?", text()),
+        ("iss?", text()),
+        ("aud?", texts()),
+        ("iat?", number()),
+        ("exp?", number()),
+        ("jti?", text()),
+        ("token_type?", words(&["Bearer"])),
+    ])
+}
+
+/// RFC 8414 section 2.
+fn oauth_metadata() -> Value {
+    closed(&[
+        ("issuer", text()),
+        ("token_endpoint", text()),
+        ("jwks_uri", text()),
+        ("introspection_endpoint", text()),
+        ("revocation_endpoint", text()),
+        ("grant_types_supported", texts()),
+        ("response_types_supported", texts()),
+        ("token_endpoint_auth_methods_supported", texts()),
+        ("introspection_endpoint_auth_methods_supported", texts()),
+        ("revocation_endpoint_auth_methods_supported", texts()),
+        ("scopes_supported", texts()),
+    ])
+}
+
+/// A public key (RFC 7517, RFC 8037), of one of the kinds that sign session tokens.
+fn jwk() -> Value {
+    closed(&[
+        ("kty", words(&["OKP"])),
+        ("crv", words(&["Ed25519"])),
+        ("x", text()),
+        ("kid", text()),
+        ("use", words(&["sig"])),
+        ("alg", words(&["EdDSA"])),
+    ])
+}
+
+/// What a login at ZenML Pro answers: exactly these.
+fn login() -> Value {
+    let null = json!({"type": "null"});
+    closed(&[
+        ("access_token", text()),
+        ("expires_in", number()),
+        ("token_type", words(&["bearer"])),
+        ("device_id", null.clone()),
+        ("device_metadata", null),
+    ])
+}
+
+fn zenml_user() -> Value {
+    let null = json!({"type": "null"});
+    closed(&[
+        ("password", null.clone()),
+        ("password_expired", truth()),
+        ("name", text()),
+        ("avatar_url", null.clone()),
+        ("company", null.clone()),
+        ("job_title", null.clone()),
+        ("metadata", closed(&[])),
+        ("id", text()),
+        ("username", text()),
+        ("email", text()),
+        ("oauth_provider", null.clone()),
+        ("oauth_id", null),
+        ("is_active", truth()),
+        ("is_superuser", truth()),
+        ("is_service_account", truth()),
+        ("organization_id", text()),
+    ])
+}
+
+fn zenml_member() -> Value {
+    let null = json!({"type": "null"});
+    closed(&[
+        ("id", text()),
+        ("username", text()),
+        ("email", text()),
+        ("name", text()),
+        ("is_superuser", truth()),
+        ("is_service_account", truth()),
+        ("avatar_url", null.clone()),
+        ("oidc_claims", null),
     ])
 }
 

@@ -5,18 +5,27 @@ use axum::Json;
 use axum::response::IntoResponse as _;
 use serde_json::json;
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
+use crate::api::admission::{Admitted, Need};
 use crate::api::fields;
-use crate::api::problem::Problem;
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::{Code, Problem};
 use crate::api::reply::Reply;
 use crate::caller::Caller;
 use crate::domain::legacy::{self, WORKSPACE};
 use crate::store::{accounts, resources};
 
-pub(super) async fn run(call: Call) -> Reply {
-    let admitted =
-        call.identify().await?.admit(Need::anybody("credential.authorize_server")).await?;
+pub(super) const OPERATION: Operation = Operation::get(
+    "/users/authorize_server",
+    "Say whether somebody may log in to a workspace, as ZenML Pro does",
+    Need::anybody("credential.authorize_server"),
+    |admitted| Box::pin(run(admitted)),
+)
+.notes("404 unless `server_id` is a workspace of the organization, 403 without any right there.")
+.filters(|query| _ = query.read("server_id", fields::id))
+.answers(Answer::Plain("ZenmlMember"))
+.may_refuse(&[Code::NotFound, Code::PermissionDenied]);
+
+async fn run(admitted: Admitted) -> Reply {
     let mut query = admitted.call.query()?;
     let id = query.read("server_id", fields::id).unwrap_or_default();
     query.finish()?;

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
+use axum::routing::post;
 use portcullis_core::session::Mode;
 use serde_json::{Value, json};
 
@@ -13,11 +14,39 @@ use super::answer::{OauthError, unstored};
 use super::client;
 use super::form::Form;
 use crate::api::admission::permission;
+use crate::api::endpoint::{Endpoint, Parameter};
 use crate::api::{App, Framed, credential};
 use crate::caller::Member;
 use crate::store::keys;
 
-pub(super) async fn run(
+pub(super) const ENDPOINT: Endpoint = Endpoint::post(
+    "/oauth2/introspect",
+    ("oauth.introspect", "oauth"),
+    "Say what a key or session token is worth now",
+    || post(run),
+)
+.notes(
+    "RFC 7662. The client needs `credential:verify`. Whatever is unknown, over, or of another \
+     organization is `{\"active\": false}` and nothing else. It is read anew on each call.",
+)
+.with_client()
+.reads(
+    &[
+        Parameter::required("token", "The key or session token that is asked about."),
+        Parameter::optional("token_type_hint", "Ignored."),
+        Parameter::optional("client_id", "Id or uid of the client's key."),
+        Parameter::optional("client_secret", "The client's key, or its tail."),
+    ],
+    &[("token", "ptc_063UfDVRKBz_…")],
+)
+.answers(&[
+    (200, "Introspection"),
+    (400, "OauthRefusal"),
+    (401, "OauthRefusal"),
+    (403, "OauthRefusal"),
+]);
+
+async fn run(
     State(app): State<App>,
     Extension(framed): Extension<Framed>,
     headers: HeaderMap,

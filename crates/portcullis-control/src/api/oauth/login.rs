@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
@@ -14,10 +15,35 @@ use serde_json::json;
 use super::answer::{OauthError, unstored};
 use super::form::Form;
 use super::{client, cookie};
+use crate::api::endpoint::{Endpoint, Parameter};
 use crate::api::problem::Problem;
 use crate::api::{App, Framed, credential};
 use crate::caller::{Credential, Member};
 use crate::domain::sessions::{self, NotIssued, Wanted};
+
+pub(super) const ENDPOINT: Endpoint = Endpoint::post(
+    "/auth/login",
+    ("auth.login", "zenml"),
+    "Exchange a key for a session token",
+    || post(run),
+)
+.notes(
+    "As ZenML Pro's clients do it. An Authorization header may only repeat the form's key as a \
+     Bearer; the empty Basic of API explorers is ignored.",
+)
+.reads(
+    &[
+        Parameter::optional("grant_type", "Absent and `client_credentials` aside, all mean a key.")
+            .of(&["client_credentials", "password", "zenml-api-key", "zenml_api_key"]),
+        Parameter::optional("password", "The key."),
+        Parameter::optional("username", "Ignored."),
+        Parameter::optional("client_id", "With `client_credentials`: id or uid of the key."),
+        Parameter::optional("client_secret", "With `client_credentials`: the key, or its tail."),
+        Parameter::optional("audience", "A workspace of the organization, by id or `kind/ref`."),
+    ],
+    &[("password", "ptc_063UfDVRKBz_…")],
+)
+.answers(&[(200, "Login"), (400, "ZenmlFault"), (401, "ZenmlRefusal")]);
 
 /// Why nobody is logged in.
 enum Refused {
@@ -28,7 +54,7 @@ enum Refused {
     NotValid,
 }
 
-pub(super) async fn run(
+async fn run(
     State(app): State<App>,
     Extension(framed): Extension<Framed>,
     headers: HeaderMap,

@@ -4,15 +4,25 @@ use axum::Json;
 use axum::response::IntoResponse as _;
 use serde_json::json;
 
-use crate::api::admission::Need;
-use crate::api::call::Call;
-use crate::api::problem::Problem;
+use crate::api::admission::{Admitted, Need};
+use crate::api::operation::{Answer, Operation};
+use crate::api::problem::{Code, Problem};
 use crate::api::reply::Reply;
 use crate::caller::Caller;
 use crate::store::accounts;
 
-pub(super) async fn run(call: Call) -> Reply {
-    let admitted = call.identify().await?.admit(Need::anybody("credential.whoami")).await?;
+pub(super) const OPERATION: Operation = Operation::get(
+    "/users/me",
+    "Say who one is, as ZenML Pro does",
+    Need::anybody("credential.me"),
+    |admitted| Box::pin(run(admitted)),
+)
+.notes("The installation operator is nobody here: 404.")
+.answers(Answer::Plain("ZenmlUser"))
+.may_refuse(&[Code::NotFound]);
+
+async fn run(admitted: Admitted) -> Reply {
+    admitted.call.no_query()?;
     let Caller::Member(member) = &admitted.caller else {
         return Err(Problem::not_found());
     };

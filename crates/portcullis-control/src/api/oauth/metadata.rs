@@ -3,13 +3,24 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
 use portcullis_core::access::BUILTIN_ROLES;
 use serde_json::json;
 use std::collections::BTreeSet;
 
 use crate::api::App;
+use crate::api::endpoint::Endpoint;
 
-pub(super) async fn run(State(app): State<App>) -> Response {
+pub(super) const ENDPOINT: Endpoint = Endpoint::get(
+    "/.well-known/oauth-authorization-server",
+    ("oauth.metadata", "oauth"),
+    "Where the OAuth endpoints are, and what they take",
+    || get(run),
+)
+.notes("RFC 8414.")
+.answers(&[(200, "OauthMetadata")]);
+
+async fn run(State(app): State<App>) -> Response {
     let issuer = app.sessions.issuer();
     let base = issuer.trim_end_matches('/');
     let scopes: BTreeSet<&str> =

@@ -15,23 +15,22 @@ mod metadata;
 mod revoke;
 mod token;
 
-use axum::Router;
-use axum::routing::{get, post};
-
-use super::App;
+use super::endpoint::Endpoint;
+use super::operation::Operation;
 
 pub(crate) use cookie::{CSRF_HEADER, csrf_of, session_cookie};
 pub(crate) use form::decoded;
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route("/auth/login", post(login::run))
-        .route("/users/me", get(me::run))
-        .route("/users/authorize_server", get(authorize_server::run))
-        .route("/oauth2/token", post(token::run))
-        .route("/oauth/token", post(token::run))
-        .route("/oauth2/introspect", post(introspect::run))
-        .route("/oauth2/revoke", post(revoke::run))
-        .route("/.well-known/jwks.json", get(jwks::run))
-        .route("/.well-known/oauth-authorization-server", get(metadata::run))
-}
+/// What takes forms and answers in the words of its own standard.
+pub(crate) const ENDPOINTS: &[Endpoint] = &[
+    login::ENDPOINT,
+    token::ENDPOINT,
+    token::ENDPOINT.also_at("/oauth/token", "oauth.token_alias"),
+    introspect::ENDPOINT,
+    revoke::ENDPOINT,
+    jwks::ENDPOINT,
+    metadata::ENDPOINT,
+];
+
+/// What a session token or key is shown to, as everywhere in the admin API.
+pub(crate) const OPERATIONS: &[Operation] = &[me::OPERATION, authorize_server::OPERATION];

@@ -4,15 +4,17 @@
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
 use portcullis_core::account::KeyState;
 use std::sync::Arc;
 
 use super::answer::OauthError;
 use super::client;
 use super::form::Form;
-use crate::api::problem::Problem;
+use crate::api::endpoint::{Endpoint, Parameter};
+use crate::api::problem::{Code, Problem};
 use crate::api::work::{Happening, Work};
 use crate::api::{App, Framed, credential};
 use crate::caller::{self, Caller, Credential};
@@ -26,7 +28,30 @@ use crate::store::keys::{self, KeyRow};
 /// How long gateways are waited for.
 const PATIENCE_MS: u64 = 2000;
 
-pub(super) async fn run(
+pub(super) const ENDPOINT: Endpoint = Endpoint::post(
+    "/oauth2/revoke",
+    ("oauth.revoke", "oauth"),
+    "End a key",
+    || post(run),
+)
+.notes(
+    "RFC 7009. Whoever holds a key may end it; a client that identifies itself must be its owner. \
+     200 also if there is no such key. 503 if a gateway has not applied it in time: a repetition \
+     is safe. Session tokens end with their key.",
+)
+.with_client()
+.reads(
+    &[
+        Parameter::required("token", "The key that ends."),
+        Parameter::optional("token_type_hint", "Ignored."),
+        Parameter::optional("client_id", "Id or uid of the client's key."),
+        Parameter::optional("client_secret", "The client's key, or its tail."),
+    ],
+    &[("token", "ptc_063UfDVRKBz_…")],
+)
+.answers(&[(200, ""), (400, "OauthRefusal"), (401, "OauthRefusal")]);
+
+async fn run(
     State(app): State<App>,
     Extension(framed): Extension<Framed>,
     headers: HeaderMap,
@@ -64,8 +89,8 @@ pub(super) async fn run(
     if spread.pending.is_empty() {
         return Ok(StatusCode::OK.into_response());
     }
-    let later = [(header::RETRY_AFTER, HeaderValue::from_static("1"))];
-    Ok((StatusCode::SERVICE_UNAVAILABLE, later).into_response())
+    let detail = "The key has ended, and not every gateway has said so yet: ask again.";
+    Err(OauthError::Failed(Problem::new(Code::Unavailable, detail)))
 }
 
 /// Revokes the key, or deletes it where the organization has no revocation; as its own owner.

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
+use axum::routing::post;
 use portcullis_core::access::Pattern;
 use portcullis_core::session::Claims;
 use serde_json::{Value, json};
@@ -13,15 +14,54 @@ use serde_json::{Value, json};
 use super::answer::{OauthError, unstored};
 use super::client;
 use super::form::Form;
+use crate::api::endpoint::{Endpoint, Parameter};
 use crate::api::{App, Framed, credential};
 use crate::caller::Credential;
 use crate::domain::sessions::{self, Issued, NotIssued, Wanted};
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
-pub(super) const API_KEY: &str = "urn:portcullis:params:oauth:token-type:api-key";
+const API_KEY: &str = "urn:portcullis:params:oauth:token-type:api-key";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
-pub(super) async fn run(
+pub(super) const ENDPOINT: Endpoint = Endpoint::post(
+    "/oauth2/token",
+    ("oauth.token", "oauth"),
+    "Exchange a key for a session token, or either for a narrower one",
+    || post(run),
+)
+.notes(
+    "RFC 6749 section 4.4, RFC 8693 and RFC 8707. A client shows its key in the form or in the \
+     header, never in both. An exchange needs no client: its subject is its own proof. The new \
+     token is never wider and never lives longer.",
+)
+.with_client()
+.reads(
+    &[
+        Parameter::required("grant_type", "How the token is asked for.")
+            .of(&["client_credentials", EXCHANGE]),
+        Parameter::optional("client_id", "Id or uid of the key."),
+        Parameter::optional("client_secret", "The key, or the 49 characters of its tail."),
+        Parameter::optional("scope", "Permissions such as `cluster:read`, with blanks between."),
+        Parameter::optional(
+            "audience",
+            "The issuer, or a resource by its id or as `kind/ref`: the token then opens that and \
+             what is below it, and nothing else.",
+        ),
+        Parameter::optional("resource", "The same as `audience`."),
+        Parameter::optional("subject_token", "What is exchanged: a key, or a session token."),
+        Parameter::optional("subject_token_type", "What it is.").of(&[API_KEY, ACCESS_TOKEN]),
+        Parameter::optional("requested_token_type", "What it becomes.").of(&[ACCESS_TOKEN]),
+    ],
+    &[
+        ("grant_type", "client_credentials"),
+        ("client_id", "063UfDVRKBz"),
+        ("client_secret", "ptc_063UfDVRKBz_…"),
+        ("scope", "cluster:read"),
+    ],
+)
+.answers(&[(200, "Token"), (400, "OauthRefusal"), (401, "OauthRefusal")]);
+
+async fn run(
     State(app): State<App>,
     Extension(framed): Extension<Framed>,
     headers: HeaderMap,
