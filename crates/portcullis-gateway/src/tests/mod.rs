@@ -1,6 +1,7 @@
 //! The whole data plane over real sockets: a gateway that reads its directory from a file, in
 //! front of an upstream that answers with prepared bytes. Time is advanced by hand.
 
+mod deadlines;
 mod forwarding;
 mod refusals;
 mod reloads;
