@@ -136,6 +136,7 @@ pub fn control_settings(
         public_url,
         session_keys: _,
         change_log_length,
+        integrity_check_mib,
         log: _,
     } = &config.control;
     let ControlSecrets { peppers, signer, sealer, session_signers } = secrets;
@@ -149,6 +150,7 @@ pub fn control_settings(
         session_signers,
         public_url: Some(public_url.0.clone()).filter(|url| !url.is_empty()),
         change_log_length: change_log_length.0,
+        integrity_check_bytes: integrity_check_mib.0 << 20,
     })
 }
 

@@ -90,6 +90,9 @@ section! {
         /// How many committed changes a gateway may miss and still resume; after more it fetches
         /// a snapshot.
         change_log_length: Count<100, 100_000_000> => default "100000",
+        /// Up to this size in MiB the whole database is checked for damage at every start, which
+        /// takes some 20 s per GiB; a larger one is only looked at as it is read. 0 = never.
+        integrity_check_mib: Count<0, 1_048_576> => default "256",
         /// How much the control plane logs; "" = as `log.level`.
         log: ControlLevel => default r#""""#,
     }

@@ -33,11 +33,15 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// How many committed changes a gateway may miss and still resume; older ones answer 410.
     pub change_log_length: u64,
+    /// Up to this size the whole database is checked for damage before anything starts.
+    pub integrity_check_bytes: u64,
 }
 
 impl Settings {
     /// Default of [`Settings::change_log_length`].
     pub const CHANGE_LOG_LENGTH: u64 = 100_000;
+    /// Default of [`Settings::integrity_check_bytes`].
+    pub const INTEGRITY_CHECK_BYTES: u64 = 256 << 20;
 }
 
 /// The Ed25519 key that signs `end`, `txn` and `heartbeat` lines.

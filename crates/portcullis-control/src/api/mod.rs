@@ -106,8 +106,9 @@ impl App {
             session_signers,
             public_url,
             change_log_length,
+            integrity_check_bytes,
         } = settings;
-        let store = Arc::new(Store::open(&database).await?);
+        let store = Arc::new(Store::open(&database, integrity_check_bytes).await?);
         let failed = |error: StoreError| OpenError::unusable(&database, &error);
         let (cluster, cursor_key) =
             unit::settle_installation(&store, entropy.as_ref()).await.map_err(failed)?;

@@ -36,6 +36,7 @@ pub(crate) async fn create(work: &mut Work, wanted: NewGroup) -> Result<GroupRow
         created_ms: column(work.now),
         updated_ms: column(work.now),
         version: 1,
+        member_count: 0,
     };
     refuse_taken_name(work, &row).await?;
     groups::insert(work.unit.conn(), &row).await?;
@@ -161,7 +162,7 @@ async fn leave_group(
     if !work.member()?.access.covers_gain(&lost, &Access::nothing(), &[]) {
         return Err(escalation());
     }
-    groups::erase_member(work.unit.conn(), &row.id).await?;
+    groups::erase_member(work.unit.conn(), &row).await?;
     keep_an_owner(work).await?;
     if holder == Holder::User {
         publish(work, group).await?;

@@ -144,6 +144,7 @@ async fn furnish(
         created_ms: stamp,
         updated_ms: stamp,
         version: 1,
+        member_count: 0,
     };
     let owners = org.owner_group_id.clone();
     let owners = group(owners, "Owners", GroupRow::OWNER, "Its members own the organization.");

@@ -22,6 +22,8 @@ pub(crate) struct GroupRow {
     pub(crate) created_ms: i64,
     pub(crate) updated_ms: i64,
     pub(crate) version: i64,
+    /// Kept by [`insert_member`] and those that erase members.
+    pub(crate) member_count: i64,
 }
 
 impl GroupRow {
@@ -207,7 +209,7 @@ pub(crate) async fn count_members(
     conn: &mut SqliteConnection,
     group_id: &str,
 ) -> Result<i64, StoreError> {
-    let count = sqlx::query_scalar("SELECT COUNT(*) FROM memberships WHERE group_id = $1")
+    let count = sqlx::query_scalar("SELECT member_count FROM account_groups WHERE id = $1")
         .bind(group_id)
         .fetch_one(conn)
         .await?;
@@ -220,14 +222,12 @@ pub(super) async fn is_small(
     group_id: &str,
 ) -> Result<bool, StoreError> {
     const FEW: i64 = 1000;
-    let members: i64 = sqlx::query_scalar(
-        "SELECT COUNT(*) FROM (SELECT 1 FROM memberships WHERE group_id = $1 LIMIT $2) AS some",
-    )
-    .bind(group_id)
-    .bind(FEW + 1)
-    .fetch_one(conn)
-    .await?;
-    Ok(members <= FEW)
+    let members: Option<i64> =
+        sqlx::query_scalar("SELECT member_count FROM account_groups WHERE id = $1")
+            .bind(group_id)
+            .fetch_optional(conn)
+            .await?;
+    Ok(members.unwrap_or(0) <= FEW)
 }
 
 /// Whether any member of the group is of this kind.
@@ -250,6 +250,10 @@ pub(crate) async fn insert_member(
     conn: &mut SqliteConnection,
     row: &MembershipRow,
 ) -> Result<(), StoreError> {
+    sqlx::query("UPDATE account_groups SET member_count = member_count + 1 WHERE id = $1")
+        .bind(&row.group_id)
+        .execute(&mut *conn)
+        .await?;
     sqlx::query(
         "INSERT INTO memberships (id, org_id, group_id, principal_kind, principal_id, created_by,
              created_ms)
@@ -267,8 +271,16 @@ pub(crate) async fn insert_member(
     Ok(())
 }
 
-pub(crate) async fn erase_member(conn: &mut SqliteConnection, id: &str) -> Result<(), StoreError> {
-    let done = sqlx::query("DELETE FROM memberships WHERE id = $1").bind(id).execute(conn).await?;
+pub(crate) async fn erase_member(
+    conn: &mut SqliteConnection,
+    row: &MembershipRow,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE account_groups SET member_count = member_count - 1 WHERE id = $1")
+        .bind(&row.group_id)
+        .execute(&mut *conn)
+        .await?;
+    let done =
+        sqlx::query("DELETE FROM memberships WHERE id = $1").bind(&row.id).execute(conn).await?;
     super::exactly_one(&done)
 }
 
@@ -277,9 +289,27 @@ pub(crate) async fn erase_of_principal(
     conn: &mut SqliteConnection,
     principal_id: &str,
 ) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE account_groups SET member_count = member_count - 1
+         WHERE id IN (SELECT group_id FROM memberships WHERE principal_id = $1)",
+    )
+    .bind(principal_id)
+    .execute(&mut *conn)
+    .await?;
     sqlx::query("DELETE FROM memberships WHERE principal_id = $1")
         .bind(principal_id)
         .execute(conn)
         .await?;
+    Ok(())
+}
+
+/// Counts the members of all groups anew: what was imported may come from before there was a count.
+pub(crate) async fn recount_members(conn: &mut SqliteConnection) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE account_groups SET member_count = (
+             SELECT COUNT(*) FROM memberships WHERE memberships.group_id = account_groups.id)",
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }

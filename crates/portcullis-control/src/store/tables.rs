@@ -252,7 +252,7 @@ mod tests {
     #[tokio::test]
     async fn every_table_is_exported_or_left_behind_on_purpose() {
         let dir = tempfile::tempdir().expect("a folder");
-        let store = Store::open(&dir.path().join("p.db")).await.expect("a new database");
+        let store = Store::open(&dir.path().join("p.db"), u64::MAX).await.expect("a new database");
         let mut view = store.view().await.expect("a view");
         let statement = "SELECT name FROM sqlite_master WHERE type = 'table'";
         let names: Vec<String> =

@@ -19,7 +19,7 @@ use crate::domain::{Problem, rebuild};
 use crate::store::audit::{Actor, Event, INSTALLATION, Origin, Outcome, Target};
 use crate::store::installation::{self, Purpose};
 use crate::store::tables::{self, ColumnType, InsertFault, Table};
-use crate::store::{StoreError, Unit, checkpoints, organizations};
+use crate::store::{StoreError, Unit, checkpoints, groups, organizations};
 
 /// What an import found and made.
 #[derive(Debug)]
@@ -101,6 +101,7 @@ pub(crate) async fn run(
         let reason = format!("a row of {table} refers to another organization");
         return Err(ImportError::Line { line: lines.line, reason });
     }
+    groups::recount_members(unit.conn()).await?;
     if let Some(cluster) = &header.cluster {
         installation::replace_setting(unit.conn(), installation::CLUSTER, cluster).await?;
     }

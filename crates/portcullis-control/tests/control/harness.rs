@@ -141,6 +141,7 @@ impl Plant {
             session_signers: vec![SessionSigner::from_seed(&[8; 32])],
             public_url: Some(ISSUER.to_owned()),
             change_log_length,
+            integrity_check_bytes: Settings::INTEGRITY_CHECK_BYTES,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use portcullis_control::{OpenError, Started};
+use portcullis_control::{OpenError, Settings, Started};
 use portcullis_core::entropy::{Entropy, EntropyFailure};
 use portcullis_core::time::{Clock, MonoNs, Now, WallMs};
 use reqwest::Method;
@@ -94,6 +94,34 @@ async fn a_damaged_database_is_refused_at_the_start() {
     let error = open(&plant.database()).await;
     assert!(error.to_string().contains("portcullis.db"), "{error}");
     assert!(error.to_string().contains("damaged"), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_above_the_size_is_not_searched_for_damage() {
+    let mut plant = Plant::start().await;
+    for n in 0..40 {
+        plant
+            .account(json!({"username": format!("bot-{n}"), "description": "x".repeat(2000)}))
+            .await;
+    }
+    plant.stop().await;
+    plant.tampered = true;
+    let mut bytes = std::fs::read(plant.database()).unwrap();
+    let is_text = |page: &&mut [u8]| page.iter().filter(|byte| **byte == b'x').count() > 1500;
+    // Rows of the first accounts, which no start reads.
+    bytes.chunks_mut(4096).find(is_text).unwrap().fill(0xa5);
+    let size = bytes.len() as u64;
+    std::fs::write(plant.database(), bytes).unwrap();
+    let opened = |integrity_check_bytes| {
+        let settings = Settings {
+            integrity_check_bytes,
+            ..Plant::settings(&plant.database(), Settings::CHANGE_LOG_LENGTH)
+        };
+        portcullis_control::open(settings, plant.clock.clone(), plant.entropy(78))
+    };
+    let refused = opened(size).await.err().expect("a check of the whole file");
+    assert!(refused.to_string().contains("damaged"), "{refused}");
+    assert!(opened(size - 1).await.is_ok(), "what is larger starts at once");
 }
 
 #[tokio::test]

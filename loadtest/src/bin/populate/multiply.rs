@@ -67,6 +67,10 @@ impl Multiplier {
             eprintln!("{}", sql.split('(').next().unwrap_or_default().trim());
             self.conn.execute_batch(&sql)?;
         }
+        self.conn.execute_batch(
+            "UPDATE account_groups SET member_count = (
+                 SELECT COUNT(*) FROM memberships WHERE memberships.group_id = account_groups.id)",
+        )?;
         self.conn.execute_batch("COMMIT; PRAGMA synchronous = FULL; PRAGMA journal_mode = WAL;")?;
         Ok(made)
     }

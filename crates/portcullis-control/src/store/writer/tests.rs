@@ -98,7 +98,7 @@ impl Bench {
 }
 
 async fn open(dir: &Path) -> Store {
-    Store::open(&dir.join("p.db")).await.expect("a database")
+    Store::open(&dir.join("p.db"), u64::MAX).await.expect("a database")
 }
 
 fn event() -> Event {

@@ -1,7 +1,5 @@
 //! `GET O/groups`.
 
-use std::collections::HashMap;
-
 use crate::api::admission::{Admitted, Need};
 use crate::api::fields;
 use crate::api::list::List;
@@ -31,15 +29,11 @@ async fn run(admitted: Admitted) -> Reply {
     let mut view = admitted.view().await?;
     let org_id = &admitted.org()?.id;
     let (rows, total) = groups::list(view.conn(), org_id, kind, &list.slice).await?;
-    let mut counts = HashMap::new();
-    for row in &rows {
-        counts.insert(row.id.clone(), groups::count_members(view.conn(), &row.id).await?);
-    }
     list.page(
         &admitted.call,
         (rows, total),
         |row| (row.created_ms, row.id.as_str()),
-        |row| Ok(views::group(row, counts.get(&row.id).copied().unwrap_or(0))),
+        |row| Ok(views::group(row, row.member_count)),
     )
 }
 
