@@ -1,5 +1,5 @@
 -- Workspaces' own accounts are few, and every new account asks whether it is to take one over.
-CREATE INDEX service_accounts_legacy ON service_accounts (org_id, username)
+CREATE INDEX service_accounts_legacy ON service_accounts (org_id, username, created_ms, id)
     WHERE legacy_workspace_id IS NOT NULL;
 
 -- A group of 100,000 says how many it has without counting them.
