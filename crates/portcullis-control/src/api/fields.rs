@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 use super::problem::{FieldCode, FieldFault, Problem};
 use super::readers::{Null, Reader};
 pub(crate) use super::readers::{
-    as_it_is, as_it_is_or_null, boolean, custom, id, instant, integer, list, name, object, one_of,
-    pattern, permission, text,
+    as_it_is, as_it_is_or_null, boolean, custom, id, instant, integer, list, long_text, name,
+    object, one_of, pattern, permission, text,
 };
 
 /// What a reader finds wrong with a value; field names are relative to it.

@@ -171,27 +171,40 @@ pub(crate) fn text(max: usize) -> impl Reader<Value = String> {
     custom(
         json!({"type": "string", "maxLength": max, "pattern": without("", &[CONTROL, TURNING])}),
         move |value| {
-            let Value::String(text) = value else {
-                return Err(Faults::format("text is wanted"));
-            };
             // The bytes are counted first: a body of a megabyte is not walked through for nothing.
-            if text.len() > 4 * max || text.chars().count() > max {
-                return Err(Faults::one(
-                    FieldCode::OutOfRange,
-                    format!("at most {max} characters"),
-                ));
-            }
-            let forbidden = |c: char| within(c, CONTROL) || within(c, TURNING);
-            match text.chars().find(|c| forbidden(*c)) {
-                None => Ok(text.clone()),
-                Some(found) => Err(Faults::format(format!(
-                    "U+{:04X} is not allowed: no control characters but line breaks and tabs, no \
-                     marks that turn the direction of writing",
-                    u32::from(found)
-                ))),
-            }
+            let fits = |text: &str| text.len() <= 4 * max && text.chars().count() <= max;
+            read_text(value, fits, &format!("at most {max} characters"))
         },
     )
+}
+
+/// The same of up to `max` bytes in UTF-8, for what may be long.
+pub(crate) fn long_text(max: usize) -> impl Reader<Value = String> {
+    let allowed = format!("at most {max} bytes in UTF-8");
+    let schema = json!({
+        "type": "string",
+        "maxLength": max,
+        "pattern": without("", &[CONTROL, TURNING]),
+        "description": allowed,
+    });
+    custom(schema, move |value| read_text(value, |text| text.len() <= max, &allowed))
+}
+
+fn read_text(value: &Value, fits: impl Fn(&str) -> bool, allowed: &str) -> Result<String, Faults> {
+    let Value::String(text) = value else {
+        return Err(Faults::format("text is wanted"));
+    };
+    if !fits(text) {
+        return Err(Faults::one(FieldCode::OutOfRange, allowed));
+    }
+    match text.chars().find(|c| within(*c, CONTROL) || within(*c, TURNING)) {
+        None => Ok(text.clone()),
+        Some(found) => Err(Faults::format(format!(
+            "U+{:04X} is not allowed: no control characters but line breaks and tabs, no marks \
+             that turn the direction of writing",
+            u32::from(found)
+        ))),
+    }
 }
 
 /// A name of core's kind, such as a username.
@@ -383,7 +396,19 @@ fn without(first: &str, ranges: &[&[(char, char)]]) -> String {
 mod tests {
     use portcullis_core::account::KeyName;
 
-    use super::{CONTROL, INVISIBLE, TURNING, within};
+    use serde_json::json;
+
+    use super::{CONTROL, INVISIBLE, Reader as _, TURNING, long_text, text, within};
+
+    #[test]
+    fn short_texts_are_measured_in_characters_and_long_ones_in_bytes() {
+        assert!(text(3).read(&json!("\u{20ac}\u{1f511}a")).is_ok());
+        assert!(text(3).read(&json!("abcd")).is_err());
+        assert!(long_text(8).read(&json!("\u{e4}".repeat(4))).is_ok());
+        assert!(long_text(8).read(&json!("\u{1f511}".repeat(2))).is_ok());
+        assert!(long_text(8).read(&json!("\u{e4}".repeat(4) + "a")).is_err());
+        assert!(long_text(8).read(&json!("a\u{202e}b")).is_err());
+    }
 
     /// The table here says what core refuses: neither more nor less.
     #[test]

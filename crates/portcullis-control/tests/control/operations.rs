@@ -263,6 +263,11 @@ fn wrong_values(schema: &Value) -> Vec<Value> {
         if let Some(most) = schema["maxLength"].as_u64() {
             wrong.push(json!("a".repeat(usize::try_from(most).unwrap() + 1)));
         }
+        // The same limit in bytes, by half as many characters.
+        if schema["description"].as_str().is_some_and(|told| told.contains("bytes")) {
+            let most = usize::try_from(schema["maxLength"].as_u64().unwrap()).unwrap();
+            wrong.push(json!("\u{e4}".repeat(most / 2 + 1)));
+        }
         if schema["minLength"] == 1 {
             wrong.push(json!(""));
         }

@@ -37,7 +37,7 @@ async fn run(mut admitted: Admitted) -> Reply {
 
 fn read(mut body: Fields) -> Result<NewGroup, Faults> {
     let name = body.required("name", fields::name(Username::parse));
-    let description = body.optional("description", fields::text(64 * 1024));
+    let description = body.optional("description", fields::long_text(64 * 1024));
     let complete = body.finish()?;
     Ok(NewGroup { name: name.value(&complete), description: description.value(&complete) })
 }

@@ -39,7 +39,7 @@ async fn run(mut admitted: Admitted) -> Reply {
 
 fn read(mut body: Fields) -> Result<GroupPatch, Faults> {
     let name = body.patched("name", fields::name(Username::parse));
-    let description = body.clearable("description", fields::text(64 * 1024));
+    let description = body.clearable("description", fields::long_text(64 * 1024));
     body.read_only(READ_ONLY);
     let complete = body.finish()?;
     Ok(GroupPatch { name: name.value(&complete), description: description.value(&complete) })

@@ -61,7 +61,7 @@ async fn run(mut admitted: Admitted) -> Reply {
 /// The fields of a new key, here and as `create_key` of a new account.
 pub(crate) fn read_key(mut body: Fields) -> Result<NewKey, Faults> {
     let name = body.required("name", fields::name(KeyName::parse));
-    let description = body.optional("description", fields::text(64 * 1024));
+    let description = body.optional("description", fields::long_text(64 * 1024));
     let expires_at = body.clearable("expires_at", fields::instant);
     let ttl_seconds = body.optional("ttl_seconds", fields::integer(1..=MAX_TTL_S));
     let active = body.optional("active", fields::boolean);

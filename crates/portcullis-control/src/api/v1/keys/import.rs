@@ -42,6 +42,7 @@ pub(crate) const OPERATION: Operation = Operation::post(
     Code::NameTaken,
     Code::PrivilegeEscalation,
     Code::ServiceAccountInactive,
+    Code::StateTerminal,
 ]);
 
 async fn run(mut admitted: Admitted) -> Reply {

@@ -68,7 +68,7 @@ async fn run(mut admitted: Admitted) -> Reply {
 
 fn read(mut body: Fields) -> Result<KeyPatch, Faults> {
     let name = body.patched("name", fields::name(KeyName::parse));
-    let description = body.clearable("description", fields::text(64 * 1024));
+    let description = body.clearable("description", fields::long_text(64 * 1024));
     let expires_at = body.clearable("expires_at", fields::instant);
     let restriction = body.clearable("restriction", restriction());
     body.read_only(READ_ONLY);

@@ -41,7 +41,7 @@ async fn run(mut admitted: Admitted) -> Reply {
 
 fn read(mut body: Fields) -> Result<NewRole, Faults> {
     let name = body.required("name", fields::name(Username::parse));
-    let description = body.optional("description", fields::text(64 * 1024));
+    let description = body.optional("description", fields::long_text(64 * 1024));
     let base_role_id = body.optional("base_role_id", fields::id);
     let permissions = body.optional("permissions", super::patterns());
     let deny = body.optional("deny", super::patterns());

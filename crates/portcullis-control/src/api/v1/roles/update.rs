@@ -49,7 +49,7 @@ async fn run(mut admitted: Admitted) -> Reply {
 
 fn read(mut body: Fields) -> Result<RolePatch, Faults> {
     let name = body.patched("name", fields::name(Username::parse));
-    let description = body.clearable("description", fields::text(64 * 1024));
+    let description = body.clearable("description", fields::long_text(64 * 1024));
     let permissions = body.patched("permissions", super::patterns());
     let deny = body.patched("deny", super::patterns());
     let level = body.patched("level", super::level());

@@ -82,7 +82,7 @@ async fn run(mut admitted: Admitted) -> Reply {
 fn read(mut body: Fields, root: &str) -> Result<NewAccount, Faults> {
     let username = body.optional("username", fields::name(Username::parse));
     let display_name = body.optional("display_name", fields::name(DisplayName::parse));
-    let description = body.optional("description", fields::text(64 * 1024));
+    let description = body.optional("description", fields::long_text(64 * 1024));
     let owning_team = body.optional("owning_team", fields::text(255));
     let avatar_url = body.optional("avatar_url", fields::text(2048));
     let external_refs = body.optional("external_refs", fields::list(0..=50, external_ref()));

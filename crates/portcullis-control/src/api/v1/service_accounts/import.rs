@@ -52,7 +52,7 @@ fn read(mut body: Fields) -> Result<LegacyAccount, Faults> {
     let workspace_id = body.required("workspace_id", fields::id);
     let username = body.required("username", fields::name(Username::parse));
     let display_name = body.optional("display_name", fields::name(DisplayName::parse));
-    let description = body.optional("description", fields::text(64 * 1024));
+    let description = body.optional("description", fields::long_text(64 * 1024));
     let legacy_id = body.optional("legacy_id", fields::text(255));
     let active = body.optional("active", fields::boolean);
     let role_id = body.optional("role_id", fields::id);

@@ -91,7 +91,7 @@ async fn check_moves(work: &mut Work, id: &str, wanted: &[String]) -> Result<(),
 fn read(mut body: Fields) -> Result<AccountPatch, Faults> {
     let username = body.patched("username", fields::name(Username::parse));
     let display_name = body.patched("display_name", fields::name(DisplayName::parse));
-    let description = body.clearable("description", fields::text(64 * 1024));
+    let description = body.clearable("description", fields::long_text(64 * 1024));
     let owning_team = body.clearable("owning_team", fields::text(255));
     let avatar_url = body.clearable("avatar_url", fields::text(2048));
     let external_refs = body.patched("external_refs", fields::list(0..=50, external_ref()));
