@@ -149,57 +149,62 @@ impl Pair {
     /// One more of a kind.
     pub(crate) async fn make(&mut self, which: usize, noun: Noun) {
         self.made += 1;
-        let name = format!("thing {}", self.made);
-        let own = |noun| self.own(which, noun);
-        let (rest, body, pointer) = match noun {
-            Noun::Account => {
-                ("/service-accounts".to_owned(), json!({"username": name}), "/service_account/id")
-            }
-            Noun::AccountKey => (
-                format!("/service-accounts/{}/keys", own(Noun::Account)),
-                json!({"name": name}),
-                "/key/id",
-            ),
-            Noun::Binding => {
-                // The newest role, as the same binding cannot be made twice; it may be deleted.
-                let role = self.sides[which].ids[&Noun::Role].last().unwrap();
-                let subject = json!({"kind": "service_account", "id": own(Noun::Account)});
-                let body = json!({
-                    "role_id": role, "subject": subject, "resource_id": own(Noun::Resource),
-                });
-                ("/role-bindings".to_owned(), body, "/role_binding/id")
-            }
-            Noun::Event => panic!("events make themselves"),
-            Noun::Group => ("/groups".to_owned(), json!({"name": name}), "/group/id"),
-            Noun::Policy => {
-                ("/security-policies".to_owned(), json!({"name": name}), "/security_policy/id")
-            }
-            Noun::Resource => (
-                "/resources".to_owned(),
-                json!({"name": name, "kind": "workspace"}),
-                "/resource/id",
-            ),
-            Noun::Role => (
-                "/roles".to_owned(),
-                json!({"name": name, "permissions": ["cluster:read"]}),
-                "/role/id",
-            ),
-            Noun::User => (
-                "/users".to_owned(),
-                json!({"username": name, "email": "ann@example.org"}),
-                "/user/id",
-            ),
-            Noun::UserKey => {
-                (format!("/users/{}/keys", own(Noun::User)), json!({"name": name}), "/key/id")
-            }
-        };
-        let made = self.send(which, Method::POST, &rest, Some(body)).await;
+        let made = self.create(which, noun, &format!("thing {}", self.made)).await;
         if noun == Noun::Binding && [409, 422].contains(&made.status.as_u16()) {
             return;
         }
         assert_eq!(made.status, 201, "{noun:?}: {}", made.text);
-        let id = made.text(pointer);
+        let member = match noun {
+            Noun::Account => "service_account",
+            Noun::AccountKey | Noun::UserKey => "key",
+            Noun::Binding => "role_binding",
+            Noun::Event => panic!("events make themselves"),
+            Noun::Group => "group",
+            Noun::Policy => "security_policy",
+            Noun::Resource => "resource",
+            Noun::Role => "role",
+            Noun::User => "user",
+        };
+        let id = made.text(&format!("/{member}/id"));
         self.sides[which].ids.entry(noun).or_default().push(id);
+    }
+
+    /// What creating one with this name is answered with.
+    pub(crate) async fn create(&self, which: usize, noun: Noun, name: &str) -> Answer {
+        let own = |noun| self.own(which, noun);
+        let body = match noun {
+            Noun::Account => json!({"username": name}),
+            Noun::Binding => {
+                // The newest role, as the same binding cannot be made twice; it may be deleted.
+                let role = self.sides[which].ids[&Noun::Role].last().unwrap();
+                let subject = json!({"kind": "service_account", "id": own(Noun::Account)});
+                json!({"role_id": role, "subject": subject, "resource_id": own(Noun::Resource)})
+            }
+            Noun::Event => panic!("events make themselves"),
+            Noun::AccountKey | Noun::Group | Noun::Policy | Noun::UserKey => json!({"name": name}),
+            Noun::Resource => json!({"name": name, "kind": "workspace"}),
+            Noun::Role => json!({"name": name, "permissions": ["cluster:read"]}),
+            Noun::User => json!({"username": name, "email": "ann@example.org"}),
+        };
+        self.send(which, Method::POST, &self.folder(which, noun), Some(body)).await
+    }
+
+    /// Where things of a kind are, in their organization.
+    pub(crate) fn folder(&self, which: usize, noun: Noun) -> String {
+        match noun {
+            Noun::Account => "/service-accounts".to_owned(),
+            Noun::AccountKey => {
+                format!("/service-accounts/{}/keys", self.own(which, Noun::Account))
+            }
+            Noun::Binding => "/role-bindings".to_owned(),
+            Noun::Event => "/audit-events".to_owned(),
+            Noun::Group => "/groups".to_owned(),
+            Noun::Policy => "/security-policies".to_owned(),
+            Noun::Resource => "/resources".to_owned(),
+            Noun::Role => "/roles".to_owned(),
+            Noun::User => "/users".to_owned(),
+            Noun::UserKey => format!("/users/{}/keys", self.own(which, Noun::User)),
+        }
     }
 
     /// Ends one of a kind, but never the first.
@@ -208,21 +213,8 @@ impl Pair {
         let Some(id) = index.checked_rem(ids.len() - 1).map(|index| &ids[index + 1]) else {
             return;
         };
-        let folder = match noun {
-            Noun::Account => "/service-accounts".to_owned(),
-            Noun::AccountKey => {
-                format!("/service-accounts/{}/keys", self.own(which, Noun::Account))
-            }
-            Noun::Binding => "/role-bindings".to_owned(),
-            Noun::Event => return,
-            Noun::Group => "/groups".to_owned(),
-            Noun::Policy => "/security-policies".to_owned(),
-            Noun::Resource => "/resources".to_owned(),
-            Noun::Role => "/roles".to_owned(),
-            Noun::User => "/users".to_owned(),
-            Noun::UserKey => format!("/users/{}/keys", self.own(which, Noun::User)),
-        };
-        let ended = self.send(which, Method::DELETE, &format!("{folder}/{id}"), None).await;
+        let path = format!("{}/{id}", self.folder(which, noun));
+        let ended = self.send(which, Method::DELETE, &path, None).await;
         // What is ended already is missing, and a role that is bound stays.
         assert!([200, 202, 404, 409].contains(&ended.status.as_u16()), "{}", ended.text);
     }
