@@ -55,6 +55,10 @@ fn an_operator_gives_access_by_roles_groups_and_policies() {
 
     let members = operator.run(&["group", "members", "team"]);
     assert!(members.contains("ci"), "{members}");
+    let groups = operator.run(&["account", "groups", "ci"]);
+    assert!(groups.contains("NAME") && groups.contains("team"), "{groups}");
+    let groups = operator.json(&["account", "groups", "ci"]);
+    assert_eq!((&groups[0]["name"], &groups[0]["kind"]), (&"team".into(), &"custom".into()));
     let listed = operator.run(&["binding", "list", "--policy", "reading"]);
     for name in ["Reader", "team", "org", "reading"] {
         assert!(listed.contains(name), "{listed}");
@@ -71,6 +75,7 @@ fn an_operator_gives_access_by_roles_groups_and_policies() {
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("`portcullis group list`"));
 
     operator.run(&["group", "remove", "team", "--account", "ci", "--yes"]);
+    assert_eq!(operator.json(&["account", "groups", "ci"]), serde_json::json!([]));
     assert_eq!(ask(), 403);
     operator.run(&["policy", "delete", "reading", "--yes"]);
     operator.run(&["group", "delete", "team", "--yes"]);

@@ -31,6 +31,8 @@ const ACCESS_COLUMNS: &[Column] = &[
     ("PERMISSIONS", "/permissions"),
 ];
 
+const GROUP_COLUMNS: &[Column] = &[("ID", "/id"), ("NAME", "/name"), ("KIND", "/kind")];
+
 /// Service accounts: the identities that own API keys.
 #[derive(Debug, Subcommand)]
 pub(super) enum Account {
@@ -47,6 +49,8 @@ pub(super) enum Account {
     Show(Named),
     /// Show which roles it has on which resources.
     Access(Named),
+    /// List the groups it is in.
+    Groups(Named),
     /// Change its names and what is said about it; its keys work on.
     Update(Update),
     /// Switch accounts on: their active keys work again.
@@ -164,6 +168,11 @@ impl Account {
                 let account = api.account_path(&named.account).await?;
                 let rows = api.list(&format!("{account}/access")).await?;
                 named.remote.output().list(ACCESS_COLUMNS, &rows)
+            }),
+            Self::Groups(named) => named.remote.with_api(async |api| {
+                let account = api.account_path(&named.account).await?;
+                let groups = api.list(&format!("{account}/groups")).await?;
+                named.remote.output().list(GROUP_COLUMNS, &groups)
             }),
             Self::Update(update) => update.run(),
             Self::Activate(several) => several.change("activate", None),
