@@ -417,3 +417,53 @@ fn s8_tokens_outlive_the_change_of_the_signing_key_and_not_its_removal() {
     let after = start("\"two.key\"");
     assert_eq!([ask(&after, &old), ask(&after, &new)], [401, 200]);
 }
+
+#[test]
+fn the_installation_chooses_how_tokens_are_signed_and_what_was_signed_before_lives_on() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let upstream = Upstream::nginx();
+    let home = crate::support::portcullis::Home::new();
+    let start = |alg: &str| {
+        let control = format!(
+            "[control]\npublic_url = \"https://control.example.com\"\nsession_alg = \"{alg}\"\n"
+        );
+        let config = format!("{control}{OPEN_ROUTE}{FOREIGN}");
+        home.up_with(&crate::support::stage::complete(&config, &upstream)).ready()
+    };
+    let ask = |program: &crate::support::portcullis::Portcullis, token: &str| {
+        Request::get("/").bearer(token).send(program.gateway()).status
+    };
+    let log_in = |program: &crate::support::portcullis::Portcullis, key: &str| {
+        let answer = Request::new("POST", "/auth/login")
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .body(format!("password={key}"))
+            .send(program.control())
+            .expect_status(200);
+        answer.json()["access_token"].as_str().expect("a token").to_owned()
+    };
+    let algs = |program: &crate::support::portcullis::Portcullis| -> Vec<String> {
+        let jwks = Request::get("/.well-known/jwks.json").send(program.control()).json();
+        let keys = jwks["keys"].as_array().expect("keys").iter();
+        keys.map(|key| key["alg"].as_str().expect("alg").to_owned()).collect()
+    };
+    let first = start("EdDSA");
+    let owner = first.owner(&home);
+    let key = owner.key(&owner.account("ci"), "main").value;
+    let old = log_in(&first, &key);
+    assert_eq!(ask(&first, &old), 200);
+    first.interrupt();
+
+    let second = start("ES256");
+    let new = log_in(&second, &key);
+    assert_eq!([ask(&second, &old), ask(&second, &new)], [200, 200]);
+    assert_eq!(algs(&second), ["ES256", "EdDSA"]);
+    second.interrupt();
+    let seed = home.data().join("session-signing.es256");
+    let mode = std::fs::metadata(&seed).expect("the key").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    std::fs::remove_file(home.data().join("session-signing.1")).expect("the old key goes");
+    let third = start("ES256");
+    assert_eq!([ask(&third, &old), ask(&third, &new)], [401, 200]);
+    assert_eq!(algs(&third), ["ES256"]);
+}

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use portcullis_control::{FeedSigner, FirstTokens, Imported, Sealer, SessionSigner, Started};
 use portcullis_core::entropy::Entropy;
+use portcullis_core::feed::SignerAlg;
 use portcullis_core::key::{Pepper, PepperRing};
 use portcullis_core::time::Clock;
 use tokio::runtime::Runtime;
@@ -16,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{ADMIN_TOKEN, OPERATOR_TOKEN};
+use crate::config::choices::SessionAlg;
 use crate::config::{self, Config};
 use crate::files::{DataDirectory, read_secret_bytes, write_token, write_whole};
 
@@ -27,6 +29,8 @@ pub(super) const PEPPER: &str = "pepper.1";
 const FEED_SIGNING_KEY: &str = "feed-signing.key";
 /// The seed of session tokens' signatures, in the data directory.
 const SESSION_SIGNING_KEY: &str = "session-signing.1";
+/// The same for ES256: no seed is ever used with two algorithms.
+const SESSION_SIGNING_ES256: &str = "session-signing.es256";
 /// Its public half, for `feed.verify_key`.
 const FEED_SIGNING_PUBLIC: &str = "feed-signing.pub";
 /// What seals the secrets of idempotent calls, in the data directory.
@@ -222,12 +226,17 @@ fn read_session_signers(
     entropy: &dyn Entropy,
 ) -> anyhow::Result<Vec<SessionSigner>> {
     if config.control.session_keys.is_empty() {
-        let seed = directory.secret_bytes(SESSION_SIGNING_KEY, true, entropy)?;
-        return Ok(vec![SessionSigner::from_seed(&seed)]);
+        return own_session_signers(config.control.session_alg, directory, entropy);
     }
+    anyhow::ensure!(
+        config.control.session_alg == SessionAlg::EdDsa,
+        "control.session_alg: ES256 signs with the data directory's own key; remove \
+         control.session_keys, or leave this at EdDSA"
+    );
     let mut signers: Vec<SessionSigner> = Vec::new();
     for file in &config.control.session_keys {
-        let signer = SessionSigner::from_seed(&*read_secret_bytes(file)?);
+        let seed = read_secret_bytes(file)?;
+        let signer = signer_of(SignerAlg::EdDsa, &seed, file)?;
         anyhow::ensure!(
             signers.iter().all(|other| other.kid() != signer.kid()),
             "control.session_keys: {} holds a key that is listed twice",
@@ -236,6 +245,34 @@ fn read_session_signers(
         signers.push(signer);
     }
     Ok(signers)
+}
+
+/// The data directory's key for the algorithm, and after it the other one's, if there is one: what
+/// it signed before the setting changed lives on.
+fn own_session_signers(
+    chosen: SessionAlg,
+    directory: &DataDirectory,
+    entropy: &dyn Entropy,
+) -> anyhow::Result<Vec<SessionSigner>> {
+    let eddsa = (SignerAlg::EdDsa, SESSION_SIGNING_KEY);
+    let es256 = (SignerAlg::Es256, SESSION_SIGNING_ES256);
+    let ((alg, name), (other_alg, other_name)) = match chosen {
+        SessionAlg::EdDsa => (eddsa, es256),
+        SessionAlg::Es256 => (es256, eddsa),
+    };
+    let seed = directory.secret_bytes(name, true, entropy)?;
+    let mut signers = vec![signer_of(alg, &seed, &directory.join(name))?];
+    let other = directory.join(other_name);
+    if other.try_exists().with_context(|| format!("{} cannot be examined", other.display()))? {
+        signers.push(signer_of(other_alg, &*read_secret_bytes(&other)?, &other)?);
+    }
+    Ok(signers)
+}
+
+fn signer_of(alg: SignerAlg, seed: &[u8; 32], file: &Path) -> anyhow::Result<SessionSigner> {
+    SessionSigner::from_seed(alg, seed).with_context(|| {
+        format!("{} is no key for {}; remove it, and another is made", file.display(), alg.as_str())
+    })
 }
 
 /// The configured peppers, or the one that the data directory has.

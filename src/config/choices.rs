@@ -21,6 +21,16 @@ choice! {
 }
 
 choice! {
+    /// `control.session_alg`
+    pub enum SessionAlg {
+        /// Ed25519.
+        EdDsa = "EdDSA",
+        /// ECDSA on P-256 with SHA-256.
+        Es256 = "ES256",
+    }
+}
+
+choice! {
     /// `log.level`
     pub enum Level {
         /// Everything but the insides.

@@ -135,6 +135,7 @@ pub fn control_settings(
         key_prefix,
         public_url,
         session_keys: _,
+        session_alg: _,
         change_log_length,
         integrity_check_mib,
         log: _,

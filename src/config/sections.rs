@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::choices::{
     Ambiguous, Auth, ControlLevel, EncodedSlash, ErrorTemplate, FeedMode, Level, OddSegments,
-    OnStale, Rendering, Underscore, UnknownResource,
+    OnStale, Rendering, SessionAlg, Underscore, UnknownResource,
 };
 use super::domain::{
     AdminAddress, BaseUrl, Credential, HeaderName, HostPattern, IdentityPrefix, KeyPrefix,
@@ -87,6 +87,10 @@ section! {
         /// later. One that is removed ends its tokens at once. None = session-signing.1 in the
         /// data directory.
         session_keys: Vec<PathBuf> => default "[]",
+        /// What session tokens are signed with; ES256 for validators that lack EdDSA, and only with
+        /// the key of the data directory, session-signing.es256. When this changes, the other key
+        /// goes on verifying until its file is removed; wait an hour, the longest life of a token.
+        session_alg: SessionAlg => default r#""EdDSA""#,
         /// How many committed changes a gateway may miss and still resume; after more it fetches
         /// a snapshot.
         change_log_length: Count<100, 100_000_000> => default "100000",

@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use portcullis_core::feed::{SignerAlg, SignerRecord};
+use portcullis_core::feed::SignerRecord;
 use portcullis_core::session::{Claims, SessionSigner, Token, Verifier};
 use portcullis_core::time::WallMs;
 use portcullis_core::verdict::DenyReason;
@@ -85,7 +85,7 @@ impl Sessions {
 
 fn record(signer: &SessionSigner, issuer: &str) -> SignerRecord {
     SignerRecord {
-        alg: SignerAlg::EdDsa,
+        alg: signer.alg(),
         public: signer.public(),
         iss: issuer.to_owned(),
         aud: issuer.to_owned(),

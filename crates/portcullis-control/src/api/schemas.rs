@@ -615,12 +615,13 @@ fn oauth_metadata() -> Value {
 /// A public key (RFC 7517, RFC 8037), of one of the kinds that sign session tokens.
 fn jwk() -> Value {
     closed(&[
-        ("kty", words(&["OKP"])),
-        ("crv", words(&["Ed25519"])),
+        ("kty", words(&["EC", "OKP"])),
+        ("crv", words(&["Ed25519", "P-256"])),
         ("x", text()),
+        ("y?", text()),
         ("kid", text()),
         ("use", words(&["sig"])),
-        ("alg", words(&["EdDSA"])),
+        ("alg", words(&["ES256", "EdDSA"])),
     ])
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use portcullis_control::{FeedSigner, Sealer, SessionSigner, Settings, Started};
 use portcullis_core::entropy::{Entropy, EntropyFailure};
+use portcullis_core::feed::SignerAlg;
 use portcullis_core::key::{Pepper, PepperRing, Prefix};
 use portcullis_core::time::{Clock, MonoNs, Now, WallMs};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -138,7 +139,7 @@ impl Plant {
             prefix: Prefix::default(),
             sealer: Sealer::new(&[5; 32]),
             signer: FeedSigner::from_seed(&[9; 32]),
-            session_signers: vec![SessionSigner::from_seed(&[8; 32])],
+            session_signers: vec![SessionSigner::from_seed(SignerAlg::EdDsa, &[8; 32]).unwrap()],
             public_url: Some(ISSUER.to_owned()),
             change_log_length,
             integrity_check_bytes: Settings::INTEGRITY_CHECK_BYTES,

@@ -231,6 +231,9 @@ pub enum SignerAlg {
     /// Ed25519 (RFC 8037).
     #[serde(rename = "EdDSA")]
     EdDsa,
+    /// ECDSA on P-256 with SHA-256 (RFC 7518 section 3.4).
+    #[serde(rename = "ES256")]
+    Es256,
 }
 
 /// A key that session tokens are signed with; its id is the tokens' `kid`.
@@ -238,7 +241,7 @@ pub enum SignerAlg {
 pub struct SignerRecord {
     /// The algorithm, whatever a token says.
     pub alg: SignerAlg,
-    /// The public key, base64url without padding.
+    /// The public key, base64url without padding: 32 bytes, or for ES256 the uncompressed point.
     pub public: String,
     /// What a token must name as its issuer.
     pub iss: String,

@@ -1,4 +1,5 @@
-//! Session tokens: JSON Web Tokens in the profile of RFC 9068, signed with Ed25519. Both planes
+//! Session tokens: JSON Web Tokens in the profile of RFC 9068, signed with Ed25519 or with
+//! ECDSA on P-256. Both planes
 //! make and read them here, byte for byte alike.
 //!
 //! A token is read in one way only: three parts of strict base64url, a header of exactly `alg`,
@@ -14,11 +15,13 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use p256::ecdsa;
+use p256::ecdsa::signature::Verifier as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use crate::feed::{RecordFault, SignerRecord, parse_strict};
+use crate::feed::{RecordFault, SignerAlg, SignerRecord, parse_strict};
 use crate::time::WallMs;
 use crate::verdict::DenyReason;
 
@@ -33,21 +36,52 @@ pub const LONGEST_LIFE_S: u64 = 3600;
 /// How far a token may seem to have been issued in the future, in seconds.
 const SKEW_S: u64 = 5;
 
-const ALG: &str = "EdDSA";
 const TYP: &str = "at+jwt";
 
 /// A key that signs tokens.
 pub struct SessionSigner {
-    key: SigningKey,
+    key: Private,
     kid: String,
 }
 
+/// Its private half.
+enum Private {
+    Ed25519(SigningKey),
+    P256(ecdsa::SigningKey),
+}
+
+impl SignerAlg {
+    /// As the header of a token says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SignerAlg::EdDsa => "EdDSA",
+            SignerAlg::Es256 => "ES256",
+        }
+    }
+
+    fn of_header(text: &str) -> Option<SignerAlg> {
+        [SignerAlg::EdDsa, SignerAlg::Es256].into_iter().find(|alg| alg.as_str() == text)
+    }
+}
+
 impl SessionSigner {
-    /// The signer of a 32-byte seed.
-    pub fn from_seed(seed: &[u8; 32]) -> SessionSigner {
-        let key = SigningKey::from_bytes(seed);
-        let kid = thumbprint(&URL_SAFE_NO_PAD.encode(key.verifying_key().as_bytes()));
-        SessionSigner { key, kid }
+    /// The signer of a 32-byte seed; `None` for the few that are no scalar of P-256.
+    pub fn from_seed(alg: SignerAlg, seed: &[u8; 32]) -> Option<SessionSigner> {
+        let key = match alg {
+            SignerAlg::EdDsa => Private::Ed25519(SigningKey::from_bytes(seed)),
+            SignerAlg::Es256 => Private::P256(ecdsa::SigningKey::from_slice(seed).ok()?),
+        };
+        let mut signer = SessionSigner { key, kid: String::new() };
+        signer.kid = thumbprint(&signer.required());
+        Some(signer)
+    }
+
+    /// What it signs with.
+    pub fn alg(&self) -> SignerAlg {
+        match self.key {
+            Private::Ed25519(_) => SignerAlg::EdDsa,
+            Private::P256(_) => SignerAlg::Es256,
+        }
     }
 
     /// Its name: the JWK thumbprint of its public half (RFC 7638).
@@ -57,29 +91,59 @@ impl SessionSigner {
 
     /// Its public half, base64url without padding.
     pub fn public(&self) -> String {
-        URL_SAFE_NO_PAD.encode(self.key.verifying_key().as_bytes())
+        match &self.key {
+            Private::Ed25519(key) => URL_SAFE_NO_PAD.encode(key.verifying_key().as_bytes()),
+            Private::P256(key) => {
+                URL_SAFE_NO_PAD.encode(key.verifying_key().to_sec1_point(false).as_bytes())
+            }
+        }
     }
 
     /// A token with these claims.
     pub fn sign(&self, claims: &Claims) -> Zeroizing<String> {
-        let header = json!({"alg": ALG, "kid": self.kid, "typ": TYP}).to_string();
+        let header = json!({"alg": self.alg().as_str(), "kid": self.kid, "typ": TYP}).to_string();
         let payload = Zeroizing::new(claims.to_json().to_string());
         let mut text = Zeroizing::new(String::with_capacity(1024));
         URL_SAFE_NO_PAD.encode_string(header, &mut text);
         text.push('.');
         URL_SAFE_NO_PAD.encode_string(payload.as_bytes(), &mut text);
-        let signature = self.key.sign(text.as_bytes()).to_bytes();
+        let signature = self.signature_of(text.as_bytes());
         text.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut text);
         text
     }
 
-    /// The key as everybody may know it (RFC 8037).
+    /// Both are deterministic: no signature costs a random number.
+    fn signature_of(&self, text: &[u8]) -> [u8; 64] {
+        match &self.key {
+            Private::Ed25519(key) => key.sign(text).to_bytes(),
+            Private::P256(key) => {
+                let signature: ecdsa::Signature = key.sign(text);
+                signature.to_bytes().into()
+            }
+        }
+    }
+
+    /// The key as everybody may know it (RFC 7517, RFC 8037).
     pub fn jwk(&self) -> Value {
-        json!({
-            "kty": "OKP", "crv": "Ed25519", "x": self.public(),
-            "kid": self.kid, "use": "sig", "alg": ALG,
-        })
+        let mut jwk = self.required();
+        jwk["kid"] = json!(self.kid);
+        jwk["use"] = json!("sig");
+        jwk["alg"] = json!(self.alg().as_str());
+        jwk
+    }
+
+    /// The members of its JWK that make it this key.
+    fn required(&self) -> Value {
+        match &self.key {
+            Private::Ed25519(_) => json!({"crv": "Ed25519", "kty": "OKP", "x": self.public()}),
+            Private::P256(key) => {
+                let point = key.verifying_key().to_sec1_point(false);
+                let (x, y) = point.as_bytes().get(1..).unwrap_or_default().split_at(32);
+                let encoded = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+                json!({"crv": "P-256", "kty": "EC", "x": encoded(x), "y": encoded(y)})
+            }
+        }
     }
 }
 
@@ -89,19 +153,63 @@ impl fmt::Debug for SessionSigner {
     }
 }
 
-fn thumbprint(public: &str) -> String {
-    let required = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{public}"}}"#);
-    URL_SAFE_NO_PAD.encode(Sha256::digest(required))
+/// RFC 7638: of the required members, sorted and without blanks; which is how JSON is written here.
+fn thumbprint(required: &Value) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(required.to_string()))
 }
 
 /// A key that tokens are verified with, and what they must say of themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verifier {
     kid: Box<str>,
-    key: VerifyingKey,
+    key: Public,
     iss: Box<str>,
     aud: Box<str>,
     not_after: Option<WallMs>,
+}
+
+/// The public half of a signer; it alone says which algorithm counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Public {
+    Ed25519(Box<VerifyingKey>),
+    P256(Box<ecdsa::VerifyingKey>),
+}
+
+impl Public {
+    fn read(alg: SignerAlg, text: &str) -> Result<Public, RecordFault> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok();
+        match alg {
+            SignerAlg::EdDsa => bytes
+                .and_then(|bytes| bytes.try_into().ok())
+                .and_then(|bytes: [u8; 32]| VerifyingKey::from_bytes(&bytes).ok())
+                .filter(|key| !key.is_weak())
+                .map(|key| Public::Ed25519(Box::new(key)))
+                .ok_or_else(|| {
+                    let allowed = "an Ed25519 public key, 43 characters of base64url";
+                    RecordFault::at("public", allowed)
+                }),
+            SignerAlg::Es256 => bytes
+                .filter(|bytes| bytes.len() == 65)
+                .and_then(|bytes| ecdsa::VerifyingKey::from_sec1_bytes(&bytes).ok())
+                .map(|key| Public::P256(Box::new(key)))
+                .ok_or_else(|| {
+                    let allowed = "an uncompressed point of P-256, 87 characters of base64url";
+                    RecordFault::at("public", allowed)
+                }),
+        }
+    }
+
+    /// Whether it made the signature, with its own algorithm and no other.
+    fn has_signed(&self, signed: &[u8], (alg, bytes): (SignerAlg, &[u8; 64])) -> bool {
+        match (self, alg) {
+            (Public::Ed25519(key), SignerAlg::EdDsa) => {
+                key.verify_strict(signed, &Signature::from_bytes(bytes)).is_ok()
+            }
+            (Public::P256(key), SignerAlg::Es256) => ecdsa::Signature::from_slice(bytes)
+                .is_ok_and(|signature| key.verify(signed, &signature).is_ok()),
+            (Public::Ed25519(_), SignerAlg::Es256) | (Public::P256(_), SignerAlg::EdDsa) => false,
+        }
+    }
 }
 
 impl Verifier {
@@ -111,12 +219,8 @@ impl Verifier {
     ///
     /// The member that is wrong and what is allowed there.
     pub fn of_record(kid: &str, record: &SignerRecord) -> Result<Verifier, RecordFault> {
-        let SignerRecord { alg: _, public, iss, aud, not_after_ms } = record;
-        let bytes = URL_SAFE_NO_PAD.decode(public).ok().and_then(|bytes| bytes.try_into().ok());
-        let key = bytes.and_then(|bytes: [u8; 32]| VerifyingKey::from_bytes(&bytes).ok());
-        let key = key.filter(|key| !key.is_weak()).ok_or_else(|| {
-            RecordFault::at("public", "an Ed25519 public key, 43 characters of base64url")
-        })?;
+        let SignerRecord { alg, public, iss, aud, not_after_ms } = record;
+        let key = Public::read(*alg, public)?;
         if kid.is_empty() || iss.is_empty() || aud.is_empty() {
             return Err(RecordFault::at("iss, aud, id", "not empty"));
         }
@@ -148,7 +252,8 @@ pub struct Token {
     signed: usize,
     /// Where the payload begins.
     payload: usize,
-    signature: Signature,
+    alg: SignerAlg,
+    signature: [u8; 64],
 }
 
 /// A text that is no token of ours.
@@ -178,8 +283,9 @@ impl Token {
             return Err(TokenError);
         };
         let member = |name: &str| header_members.get(name).and_then(Value::as_str);
-        let (Some(ALG), Some(TYP), Some(kid), 3) =
-            (member("alg"), member("typ"), member("kid"), header_members.len())
+        let alg = member("alg").and_then(SignerAlg::of_header);
+        let (Some(alg), Some(TYP), Some(kid), 3) =
+            (alg, member("typ"), member("kid"), header_members.len())
         else {
             return Err(TokenError);
         };
@@ -188,7 +294,8 @@ impl Token {
             signed: header.len() + 1 + claims.len(),
             payload: header.len() + 1,
             text: Zeroizing::new(text.into()),
-            signature: Signature::from_bytes(&signature),
+            alg,
+            signature,
         })
     }
 
@@ -204,7 +311,7 @@ impl Token {
     /// `TokenInvalid`, `TokenExpired` or `Audience`.
     pub fn verify(&self, by: &Verifier, now: WallMs) -> Result<Claims, DenyReason> {
         let signed = self.text.get(..self.signed).unwrap_or_default();
-        let valid = *self.kid == *by.kid && by.key.verify_strict(signed, &self.signature).is_ok();
+        let valid = *self.kid == *by.kid && by.key.has_signed(signed, (self.alg, &self.signature));
         if !valid || by.not_after.is_some_and(|end| now >= end) {
             return Err(DenyReason::TokenInvalid);
         }

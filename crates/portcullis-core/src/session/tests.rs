@@ -10,11 +10,11 @@ fn now() -> WallMs {
 }
 
 fn signer() -> SessionSigner {
-    SessionSigner::from_seed(&[3; 32])
+    SessionSigner::from_seed(SignerAlg::EdDsa, &[3; 32]).expect("a seed")
 }
 
 fn verifier_of(signer: &SessionSigner) -> Verifier {
-    let record = json!({"alg": "EdDSA", "public": signer.public(), "iss": ISS, "aud": ISS});
+    let record = json!({"alg": signer.alg(), "public": signer.public(), "iss": ISS, "aud": ISS});
     let record = serde_json::from_value(record).expect("a signer's record");
     Verifier::of_record(signer.kid(), &record).expect("a usable record")
 }
@@ -44,14 +44,14 @@ fn verdict(text: &[u8], at: WallMs) -> Result<Claims, DenyReason> {
 fn forged(header: &str, payload: &str) -> String {
     let mut text =
         format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
-    let signature = signer().key.sign(text.as_bytes()).to_bytes();
+    let signature = signer().signature_of(text.as_bytes());
     text.push('.');
     URL_SAFE_NO_PAD.encode_string(signature, &mut text);
     text
 }
 
 fn header() -> String {
-    json!({"alg": ALG, "kid": signer().kid(), "typ": TYP}).to_string()
+    json!({"alg": "EdDSA", "kid": signer().kid(), "typ": TYP}).to_string()
 }
 
 #[test]
@@ -71,7 +71,9 @@ fn a_token_says_what_it_was_given_to_say() {
 #[test]
 fn the_kid_is_the_thumbprint_of_rfc_8037() {
     // Appendix A.3 of the RFC.
-    let thumb = thumbprint("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
+    let thumb = thumbprint(&json!({
+        "crv": "Ed25519", "kty": "OKP", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+    }));
     assert_eq!(thumb, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
 }
 
@@ -86,13 +88,13 @@ fn s1_no_other_algorithm_and_no_further_header_passes() {
         json!({"alg": "ES256", "kid": kid, "typ": TYP}),
         json!({"alg": "Ed25519", "kid": kid, "typ": TYP}),
         json!({"alg": "eddsa", "kid": kid, "typ": TYP}),
-        json!({"alg": ALG, "kid": kid, "typ": TYP, "crit": []}),
-        json!({"alg": ALG, "kid": kid, "typ": TYP, "b64": false}),
-        json!({"alg": ALG, "kid": kid, "typ": TYP, "enc": "A256GCM"}),
-        json!({"alg": ALG, "kid": kid, "typ": "JWT"}),
-        json!({"alg": ALG, "kid": kid}),
-        json!({"alg": ALG, "typ": TYP}),
-        json!([ALG]),
+        json!({"alg": "EdDSA", "kid": kid, "typ": TYP, "crit": []}),
+        json!({"alg": "EdDSA", "kid": kid, "typ": TYP, "b64": false}),
+        json!({"alg": "EdDSA", "kid": kid, "typ": TYP, "enc": "A256GCM"}),
+        json!({"alg": "EdDSA", "kid": kid, "typ": "JWT"}),
+        json!({"alg": "EdDSA", "kid": kid}),
+        json!({"alg": "EdDSA", "typ": TYP}),
+        json!(["EdDSA"]),
     ] {
         let text = forged(&bad.to_string(), &payload);
         assert_eq!(verdict(text.as_bytes(), now()), Err(DenyReason::TokenInvalid), "{bad}");
@@ -115,18 +117,21 @@ fn s2_a_key_is_found_by_its_name_alone() {
     let payload = claims().to_json().to_string();
     let kid = signer().kid().to_owned();
     for bad in [
-        json!({"alg": ALG, "kid": kid, "typ": TYP, "jku": "https://evil.example/jwks"}),
-        json!({"alg": ALG, "kid": kid, "typ": TYP, "x5u": "https://evil.example/c"}),
-        json!({"alg": ALG, "kid": kid, "typ": TYP, "jwk": signer().jwk()}),
-        json!({"alg": ALG, "kid": "../../dev/null", "typ": TYP}),
-        json!({"alg": ALG, "kid": "' OR 1=1 --", "typ": TYP}),
-        json!({"alg": ALG, "kid": 7, "typ": TYP}),
+        json!({"alg": "EdDSA", "kid": kid, "typ": TYP, "jku": "https://evil.example/jwks"}),
+        json!({"alg": "EdDSA", "kid": kid, "typ": TYP, "x5u": "https://evil.example/c"}),
+        json!({"alg": "EdDSA", "kid": kid, "typ": TYP, "jwk": signer().jwk()}),
+        json!({"alg": "EdDSA", "kid": "../../dev/null", "typ": TYP}),
+        json!({"alg": "EdDSA", "kid": "' OR 1=1 --", "typ": TYP}),
+        json!({"alg": "EdDSA", "kid": 7, "typ": TYP}),
     ] {
         let text = forged(&bad.to_string(), &payload);
         assert_eq!(verdict(text.as_bytes(), now()), Err(DenyReason::TokenInvalid), "{bad}");
     }
     // Another key's signature under our key's name.
-    let other = SessionSigner { kid, ..SessionSigner::from_seed(&[4; 32]) };
+    let other = SessionSigner {
+        kid,
+        ..SessionSigner::from_seed(SignerAlg::EdDsa, &[4; 32]).expect("a seed")
+    };
     assert!(verdict(other.sign(&claims()).as_bytes(), now()).is_err());
 }
 
@@ -231,4 +236,52 @@ fn a_signer_s_record_must_hold_a_key() {
     }
     let unknown = json!({"alg": "HS256", "public": signer().public(), "iss": ISS, "aud": ISS});
     assert!(serde_json::from_value::<SignerRecord>(unknown).is_err());
+}
+
+#[test]
+fn an_es256_signer_is_verified_by_its_own_algorithm_and_no_other() {
+    let signer = SessionSigner::from_seed(SignerAlg::Es256, &[3; 32]).expect("a scalar");
+    let text = signer.sign(&claims());
+    let token = Token::parse(text.as_bytes()).expect("a token");
+    let verifier = verifier_of(&signer);
+    assert_eq!(token.verify(&verifier, now()), Ok(claims()));
+    let jwk = signer.jwk();
+    assert_eq!(
+        (&jwk["kty"], &jwk["crv"], &jwk["alg"]),
+        (&json!("EC"), &json!("P-256"), &json!("ES256"))
+    );
+    assert_eq!(jwk["x"].as_str().map(str::len), Some(43));
+    assert_eq!(jwk["y"].as_str().map(str::len), Some(43));
+
+    // The header says one algorithm, the record of that kid another: nothing passes, whoever signed.
+    let payload = text.split('.').nth(1).expect("claims");
+    let confused = |alg: &str, by: &SessionSigner, kid: &str| {
+        let header = json!({"alg": alg, "kid": kid, "typ": TYP}).to_string();
+        let mut text = format!("{}.{payload}", URL_SAFE_NO_PAD.encode(header));
+        let signature = by.signature_of(text.as_bytes());
+        text.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut text);
+        text
+    };
+    let other = SessionSigner::from_seed(SignerAlg::EdDsa, &[3; 32]).expect("a seed");
+    let verdict = |text: String, by: &SessionSigner| {
+        let token = Token::parse(text.as_bytes()).map_err(|_| DenyReason::TokenInvalid)?;
+        token.verify(&verifier_of(by), now())
+    };
+    for by in [&signer, &other] {
+        for made_by in [&signer, &other] {
+            for alg in ["EdDSA", "ES256", "none", "HS256", "RS256", "es256"] {
+                let right = alg == by.alg().as_str() && made_by.alg() == by.alg();
+                let expected = if right { Ok(claims()) } else { Err(DenyReason::TokenInvalid) };
+                assert_eq!(verdict(confused(alg, made_by, by.kid()), by), expected, "{alg}");
+            }
+        }
+    }
+    for public in [signer.public()[1..].to_owned(), other.public(), String::new()] {
+        let record = json!({"alg": "ES256", "public": public, "iss": ISS, "aud": ISS});
+        let record = serde_json::from_value(record).expect("a record");
+        assert!(Verifier::of_record("k", &record).is_err());
+    }
+    assert!(SessionSigner::from_seed(SignerAlg::Es256, &[0; 32]).is_none());
+    assert!(SessionSigner::from_seed(SignerAlg::Es256, &[255; 32]).is_none());
 }
