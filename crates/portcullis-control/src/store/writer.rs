@@ -6,10 +6,10 @@
 //!
 //! ```text
 //! BEGIN IMMEDIATE
-//!   SAVEPOINT unit …                 kept: the next unit, or the end, releases it
-//!   SAVEPOINT unit … ROLLBACK TO     undone: it failed, or was dropped; the next one starts there
+//!   SAVEPOINT unit … RELEASE unit                      kept
+//!   SAVEPOINT unit … ROLLBACK TO unit, RELEASE unit     undone: it failed, or was dropped
 //!   …until nobody waits any more, or MOST_UNITS had their turn
-//! COMMIT                             durable: announced, then answered
+//! COMMIT                                                durable: announced, then answered
 //! ```
 //!
 //! Promises:
@@ -202,14 +202,8 @@ async fn write_group(
         }
     };
     let (settle, settled) = watch::channel(None);
-    let mut group = Group {
-        tx,
-        savepoint: Savepoint::None,
-        settlement: Settlement(settled),
-        kept: 0,
-        news: None,
-        as_of: count.current(),
-    };
+    let mut group =
+        Group { tx, settlement: Settlement(settled), kept: 0, news: None, as_of: count.current() };
     let mut closing = None;
     let mut next = Some(first);
     let mut turns = 0;
@@ -235,33 +229,9 @@ async fn write_group(
     closing
 }
 
-/// Where a unit would go back to.
-#[derive(Copy, Clone)]
-enum Savepoint {
-    /// Nothing is set.
-    None,
-    /// It is set, and nothing was written since.
-    Clean,
-    /// It is set, and what was written since is kept.
-    Passed,
-}
-
-impl Savepoint {
-    /// What sets it anew. Each statement is two thread switches, so nothing is said that the end of
-    /// the transaction says anyway.
-    fn renewal(self) -> Option<&'static str> {
-        match self {
-            Savepoint::None => Some("SAVEPOINT unit"),
-            Savepoint::Clean => None,
-            Savepoint::Passed => Some("RELEASE unit; SAVEPOINT unit"),
-        }
-    }
-}
-
 /// A durable transaction in the making.
 struct Group {
     tx: Transaction<'static, Sqlite>,
-    savepoint: Savepoint,
     settlement: Settlement,
     kept: usize,
     /// Of the newest kept unit.
@@ -277,9 +247,7 @@ impl Group {
         if asker.is_closed() {
             return Ok(self);
         }
-        if let Some(renewal) = self.savepoint.renewal()
-            && let Err(error) = run(&mut self.tx, renewal).await
-        {
+        if let Err(error) = run(&mut self.tx, "SAVEPOINT unit").await {
             let lost = lost(&error);
             let _ = asker.send(Err(error.into()));
             return Err(lost);
@@ -293,21 +261,22 @@ impl Group {
         let _ = asker.send(Ok(turn));
         let Back { mut tx, end } =
             returned.await.map_err(|_| Lost::from("the connection did not come back"))?;
-        let savepoint = match end {
+        let ended = match end {
             End::Kept(news) => {
                 self.kept += 1;
                 if news.as_ref().is_some_and(|news| news.touches_access) {
                     self.as_of = AsOf::UNSETTLED;
                 }
                 self.news = news.or(self.news);
-                Savepoint::Passed
+                run(&mut tx, "RELEASE unit").await
             }
-            End::Undone => {
-                run(&mut tx, "ROLLBACK TO unit").await.map_err(|error| lost(&error))?;
-                Savepoint::Clean
-            }
+            End::Undone => match run(&mut tx, "ROLLBACK TO unit").await {
+                Ok(()) => run(&mut tx, "RELEASE unit").await,
+                Err(error) => Err(error),
+            },
         };
-        Ok(Group { tx, savepoint, ..self })
+        ended.map_err(|error| lost(&error))?;
+        Ok(Group { tx, ..self })
     }
 
     async fn finish(mut self, count: &AccessCount) -> Result<(), Lost> {
