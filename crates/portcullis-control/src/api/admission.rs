@@ -188,6 +188,10 @@ impl Identified {
 }
 
 fn check(member: &Member, need: Need, call: &Call) -> Result<(), Problem> {
+    if !member.access.allows_method(call.method.as_str()) {
+        let detail = format!("The key is restricted to other methods than {}.", call.method);
+        return Err(Problem::new(Code::PermissionDenied, detail));
+    }
     if need.or_self && member.is_user(call.param("user")) {
         return Ok(());
     }

@@ -78,7 +78,7 @@ pub(crate) async fn run(
         results.push(match end {
             Ok(Done { committed, plain }) => {
                 last.position = last.position.max(committed.position);
-                last.reaches_gateways |= committed.reaches_gateways;
+                last.reaches_gateways |= committed.reaches_gateways || effect == Effect::Narrowing;
                 shown(&id, plain.as_ref())
             }
             Err(problem) => json!({

@@ -92,7 +92,10 @@ impl Mutation {
         };
         let Committed { position, reaches_gateways } = match conclusion {
             Conclusion::Committed(committed) => committed,
-            Conclusion::Open { work, change: None } => work.unit.unchanged(),
+            // Whoever takes away again what is gone is told whether gateways know it by now.
+            Conclusion::Open { work, change: None } => {
+                Committed { reaches_gateways: effect == Effect::Narrowing, ..work.unit.unchanged() }
+            }
             Conclusion::Open { mut work, change: Some((org_id, happening)) } => {
                 if let Some(once) = &admitted.once {
                     envelope.position = work.unit.next_position();

@@ -267,9 +267,15 @@ impl Access {
             .map(|point| point.at.as_str())
     }
 
-    /// What the subject can hand out at a place: nothing that its key is narrowed from.
+    /// Whether the key may be used with a method, such as `GET`.
+    pub(crate) fn allows_method(&self, method: &str) -> bool {
+        self.restriction.methods.as_ref().is_none_or(|all| all.iter().any(|one| one == method))
+    }
+
+    /// What the subject can hand out at a place: nothing that its key is narrowed from. No grant says
+    /// with which methods, so who is limited in these hands out nothing.
     fn holdings(&self, at: &str, paths: &Paths, reach: Reach) -> Rights {
-        if !self.restriction_reaches(at, paths) {
+        if self.restriction.methods.is_some() || !self.restriction_reaches(at, paths) {
             return Rights::default();
         }
         let Rights { granted, denied } = self.rights_in(at, paths, reach);

@@ -273,6 +273,39 @@ async fn explain_names_the_bindings_and_why_some_do_not_count() {
     ask(json!({"key_id": "x"})).await.assert_faults(&[("key_id", "unknown_reference")]);
 }
 
+/// I-19 and gateway.md 7.4: methods narrow at the admin API as they do at gateways, and whoever is
+/// limited in them can make nobody who is not.
+#[tokio::test]
+async fn a_key_for_some_methods_calls_no_others_and_hands_out_nothing() {
+    let plant = Plant::start().await;
+    let id = plant.account(json!({"username": "ci", "role_id": "owner"})).await;
+    let keys = plant.s(&id, "/keys");
+    let limited = async |name: &str, methods: Value| {
+        let body = json!({"name": name, "restriction": {"methods": methods}});
+        let made = plant.post(&keys, body).await;
+        (plant.s(&id, &format!("/keys/{}", made.text("/key/id"))), made.text("/value"))
+    };
+    let (_, reader) = limited("reader", json!(["GET"])).await;
+    let (own, writer) = limited("writer", json!(["POST", "PATCH"])).await;
+    let ask = |method: Method, path: &str, token: &str| plant.ask(method, path).token(token);
+
+    assert_eq!(ask(Method::GET, &keys, &reader).send().await.status, 200);
+    let create = ask(Method::POST, &keys, &reader).json(json!({"name": "free"}));
+    create.send().await.assert_problem(403, "permission_denied");
+    ask(Method::GET, &keys, &writer).send().await.assert_problem(403, "permission_denied");
+
+    for (method, path, body) in [
+        (Method::POST, &keys, json!({"name": "free"})),
+        (Method::PATCH, &own, json!({"restriction": null})),
+    ] {
+        let answer = ask(method, path, &writer).json(body).send().await;
+        answer.assert_problem(403, "privilege_escalation");
+    }
+    let body = json!({"username": "harmless"});
+    let made = ask(Method::POST, &plant.o("/service-accounts"), &writer).json(body).send().await;
+    assert_eq!(made.status, 201, "it grants nothing: {}", made.text);
+}
+
 #[tokio::test]
 async fn diagnose_says_why_a_key_does_not_work() {
     let plant = Plant::start().await;

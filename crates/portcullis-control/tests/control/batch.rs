@@ -197,6 +197,8 @@ async fn a_batch_waits_once_and_names_the_gateways_that_have_not_applied_it() {
     assert_eq!(batch.status, 202, "{}", batch.text);
     assert_eq!(batch.body["gateways"]["pending"], json!(["gw-1"]));
     assert_eq!(batch.number("/seq"), state.position.seq + 3);
+    let again = plant.post(&path, json!({"action": "deactivate", "ids": ids})).await;
+    assert_eq!(again.status, 202, "nothing is left to change, and nobody has applied it");
 }
 
 #[tokio::test]

@@ -110,6 +110,9 @@ async fn a_narrowing_change_waits_for_live_gateways_and_names_the_others() {
     let off = plant.post(&format!("{path}:deactivate?wait_timeout_ms=0"), json!({})).await;
     assert_eq!(off.status, 202);
     assert_eq!(off.text("/key/state"), "inactive");
+    // Nor does its repetition, which changes nothing and is asked to be sure.
+    let again = plant.post(&format!("{path}:deactivate?wait_timeout_ms=0"), json!({})).await;
+    assert_eq!((again.status.as_u16(), again.number("/seq")), (202, off.number("/seq")));
 
     // Without an ack for its lease it is lost: still pending, but nobody waits for it.
     plant.clock.advance_ms(5001);

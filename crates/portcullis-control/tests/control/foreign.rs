@@ -288,4 +288,16 @@ async fn diagnosis_reads_every_spelling() {
     assert_eq!(bad.text("/reason"), "bad_secret");
     assert_eq!(diagnose("a-text-that-nobody-imported").await.text("/reason"), "unknown_key");
     assert_eq!(diagnose("ZENPROKEY_e30=").await.text("/reason"), "malformed");
+
+    // A key of another organization is as unknown as one that nobody has.
+    let body = json!({"name": "other", "owner": {"username": "root"}});
+    let other = plant.ask(Method::POST, "/v1/organizations").token(&plant.operator).json(body);
+    let other = other.send().await;
+    let path = format!("/v1/organizations/{}:diagnose", other.text("/organization/id"));
+    let ask = async |uid: &str| {
+        let body = json!({"value": rendered("ZENKEY_", uid, SECRET)});
+        plant.ask(Method::POST, &path).token(&other.text("/value")).json(body).send().await.body
+    };
+    let nobodys = "00000000-0000-4000-8000-000000000000";
+    assert_eq!(ask(UID).await, ask(nobodys).await);
 }

@@ -55,7 +55,8 @@ async fn run(
     let form = Form::read(&headers, body).await.map_err(OauthError::InvalidRequest)?;
     let asker = client::authenticate(&app, &framed, &headers, &form).await?;
     let root = &asker.org.root_resource_id;
-    if !asker.access.permits(&permission("credential:verify"), root) {
+    let access = &asker.access;
+    if !access.allows_method("POST") || !access.permits(&permission("credential:verify"), root) {
         return Err(OauthError::InsufficientScope);
     }
     let text = form.text("token").ok_or(OauthError::InvalidRequest("token is missing."))?;

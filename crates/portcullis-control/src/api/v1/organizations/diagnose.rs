@@ -117,7 +117,9 @@ async fn read_value(admitted: &Admitted, value: &str) -> Result<Result<Read, Unr
             imports::settle(app, &foreign, &admitted.call.framed.origin).await?;
             let mut view = admitted.view().await?;
             let found = imports::find(view.conn(), &foreign).await?;
-            let id = found.map(|row| row.id).unwrap_or_default();
+            let org_id = &admitted.org()?.id;
+            let own = found.filter(|row| row.org_id == *org_id);
+            let id = own.map(|row| row.id).unwrap_or_default();
             let presented = Credential::Foreign(foreign);
             Ok(Ok(Read { id, presented, session: None }))
         }
