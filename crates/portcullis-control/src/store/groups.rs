@@ -250,10 +250,7 @@ pub(crate) async fn insert_member(
     conn: &mut SqliteConnection,
     row: &MembershipRow,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE account_groups SET member_count = member_count + 1 WHERE id = $1")
-        .bind(&row.group_id)
-        .execute(&mut *conn)
-        .await?;
+    add_to_count(conn, &row.group_id, 1).await?;
     sqlx::query(
         "INSERT INTO memberships (id, org_id, group_id, principal_kind, principal_id, created_by,
              created_ms)
@@ -275,12 +272,23 @@ pub(crate) async fn erase_member(
     conn: &mut SqliteConnection,
     row: &MembershipRow,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE account_groups SET member_count = member_count - 1 WHERE id = $1")
-        .bind(&row.group_id)
-        .execute(&mut *conn)
-        .await?;
+    add_to_count(conn, &row.group_id, -1).await?;
     let done =
         sqlx::query("DELETE FROM memberships WHERE id = $1").bind(&row.id).execute(conn).await?;
+    super::exactly_one(&done)
+}
+
+async fn add_to_count(
+    conn: &mut SqliteConnection,
+    group_id: &str,
+    members: i64,
+) -> Result<(), StoreError> {
+    let done =
+        sqlx::query("UPDATE account_groups SET member_count = member_count + $2 WHERE id = $1")
+            .bind(group_id)
+            .bind(members)
+            .execute(conn)
+            .await?;
     super::exactly_one(&done)
 }
 
@@ -303,7 +311,7 @@ pub(crate) async fn erase_of_principal(
     Ok(())
 }
 
-/// Counts the members of all groups anew: what was imported may come from before there was a count.
+/// Counts the members of all groups anew: an export does not say how many there are.
 pub(crate) async fn recount_members(conn: &mut SqliteConnection) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE account_groups SET member_count = (

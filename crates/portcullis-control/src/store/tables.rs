@@ -33,6 +33,9 @@ const BY_DEPTH: &str = "(WITH RECURSIVE up (id, step) AS (
      WHERE up.step < 16)
  SELECT MAX(step) FROM up), id";
 
+/// Columns that follow from other rows: an export is without them, an import works them out.
+const DERIVED: &[(&str, &str)] = &[("account_groups", "member_count")];
+
 /// What refers to something comes after it.
 pub(crate) const TABLES: &[Table] = &[
     Table { name: "installation_keys", of_org: None, order: "id" },
@@ -86,9 +89,13 @@ impl Table {
         self.of_org.is_some()
     }
 
+    fn derives(&self, column: &str) -> bool {
+        DERIVED.contains(&(self.name, column))
+    }
+
     /// The rows: of one organization, or all.
     pub(crate) fn rows<'q>(
-        &self,
+        &'static self,
         conn: &'q mut SqliteConnection,
         query: &'q mut QueryBuilder<Sqlite>,
         org_id: Option<&str>,
@@ -99,17 +106,23 @@ impl Table {
         }
         query.push(" ORDER BY ").push(self.order);
         let rows = query.build().fetch(conn).map_err(StoreError::from);
-        rows.map(|row| row.and_then(|row| json_of(&row))).boxed()
+        let told = |row: SqliteRow| {
+            let mut members = json_of(&row)?;
+            members.retain(|name, _| !self.derives(name));
+            Ok(members)
+        };
+        rows.map(move |row| row.and_then(told)).boxed()
     }
 
-    /// The columns with their types, as the schema has them now.
+    /// The columns of an export with their types, as the schema has them now.
     pub(crate) async fn columns(
         &self,
         conn: &mut SqliteConnection,
     ) -> Result<Vec<ColumnType>, StoreError> {
         let text = format!("SELECT * FROM {} LIMIT 0", self.name);
         let statement = conn.prepare(sqlx::AssertSqlSafe(text).into_sql_str()).await?;
-        let columns = sqlx::Statement::columns(&statement).iter().map(|column| {
+        let columns = sqlx::Statement::columns(&statement).iter();
+        let columns = columns.filter(|column| !self.derives(column.name())).map(|column| {
             let kind = match column.type_info().name() {
                 "TEXT" => Scalar::Text,
                 "BOOLEAN" => Scalar::Boolean,
