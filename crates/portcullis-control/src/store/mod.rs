@@ -56,9 +56,6 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that only read.
 const READERS: u32 = 4;
-/// Pages that the writer keeps, in KiB. Ids are random, so at two million keys a change touches some
-/// forty pages all over the file; with SQLite's 2 MiB each of them is read again.
-const WRITER_CACHE_KIB: u32 = 64 * 1024;
 
 /// Both ends of the database.
 pub(crate) struct Store {
@@ -94,7 +91,7 @@ impl Store {
             .max_connections(1)
             .idle_timeout(None)
             .max_lifetime(None)
-            .connect_with(options.clone().pragma("cache_size", format!("-{WRITER_CACHE_KIB}")))
+            .connect_with(options.clone())
             .await
             .map_err(failed)?;
         refuse_old_sqlite(&writer, file).await?;

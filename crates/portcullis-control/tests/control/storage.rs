@@ -75,8 +75,8 @@ async fn files_that_are_no_database_of_ours_are_named() {
     assert!(matches!(error, OpenError::Schema { .. }), "{error}");
 }
 
-#[tokio::test]
-async fn a_damaged_database_is_refused_at_the_start() {
+/// A stopped plant that is about to be damaged, and its database.
+async fn stopped_with_forty_accounts() -> (Plant, Vec<u8>) {
     let mut plant = Plant::start().await;
     for n in 0..40 {
         plant
@@ -85,7 +85,13 @@ async fn a_damaged_database_is_refused_at_the_start() {
     }
     plant.stop().await;
     plant.tampered = true;
-    let mut bytes = std::fs::read(plant.database()).unwrap();
+    let bytes = std::fs::read(plant.database()).unwrap();
+    (plant, bytes)
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_refused_at_the_start() {
+    let (plant, mut bytes) = stopped_with_forty_accounts().await;
     let middle = bytes.len() / 2;
     for page in bytes[middle..].chunks_mut(4096).take(8) {
         page.fill(0xa5);
@@ -98,15 +104,7 @@ async fn a_damaged_database_is_refused_at_the_start() {
 
 #[tokio::test]
 async fn a_database_above_the_size_is_not_searched_for_damage() {
-    let mut plant = Plant::start().await;
-    for n in 0..40 {
-        plant
-            .account(json!({"username": format!("bot-{n}"), "description": "x".repeat(2000)}))
-            .await;
-    }
-    plant.stop().await;
-    plant.tampered = true;
-    let mut bytes = std::fs::read(plant.database()).unwrap();
+    let (plant, mut bytes) = stopped_with_forty_accounts().await;
     let is_text = |page: &&mut [u8]| page.iter().filter(|byte| **byte == b'x').count() > 1500;
     // Rows of the first accounts, which no start reads.
     bytes.chunks_mut(4096).find(is_text).unwrap().fill(0xa5);
