@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::support::admin::Account;
 use crate::support::http::{Answer, Request};
+use crate::support::portcullis::{Home, Portcullis};
 use crate::support::stage::{OPEN_ROUTE, Stage, reasons};
 use crate::support::upstream::Upstream;
 use crate::support::wait;
@@ -378,7 +379,7 @@ fn s1_forged_tokens_and_detached_ones_pass_nothing() {
 fn s8_tokens_outlive_the_change_of_the_signing_key_and_not_its_removal() {
     use std::os::unix::fs::PermissionsExt as _;
     let upstream = Upstream::nginx();
-    let home = crate::support::portcullis::Home::new();
+    let home = Home::new();
     for (name, byte) in [("one.key", 1_u8), ("two.key", 2)] {
         std::fs::write(home.path(name), [byte; 32]).expect("a key");
         let mode = std::fs::Permissions::from_mode(0o600);
@@ -390,17 +391,6 @@ fn s8_tokens_outlive_the_change_of_the_signing_key_and_not_its_removal() {
         );
         let config = format!("{control}{OPEN_ROUTE}{FOREIGN}");
         home.up_with(&crate::support::stage::complete(&config, &upstream)).ready()
-    };
-    let ask = |program: &crate::support::portcullis::Portcullis, token: &str| {
-        Request::get("/").bearer(token).send(program.gateway()).status
-    };
-    let log_in = |program: &crate::support::portcullis::Portcullis, key: &str| {
-        let answer = Request::new("POST", "/auth/login")
-            .header("Content-Type", "application/x-www-form-urlencoded")
-            .body(format!("password={key}"))
-            .send(program.control())
-            .expect_status(200);
-        answer.json()["access_token"].as_str().expect("a token").to_owned()
     };
     let first = start("\"one.key\"");
     let owner = first.owner(&home);
@@ -418,11 +408,26 @@ fn s8_tokens_outlive_the_change_of_the_signing_key_and_not_its_removal() {
     assert_eq!([ask(&after, &old), ask(&after, &new)], [401, 200]);
 }
 
+/// The status that a token gets at the gateway.
+fn ask(program: &Portcullis, token: &str) -> u16 {
+    Request::get("/").bearer(token).send(program.gateway()).status
+}
+
+/// A session token for the key.
+fn log_in(program: &Portcullis, key: &str) -> String {
+    let answer = Request::new("POST", "/auth/login")
+        .header("Content-Type", "application/x-www-form-urlencoded")
+        .body(format!("password={key}"))
+        .send(program.control())
+        .expect_status(200);
+    answer.json()["access_token"].as_str().expect("a token").to_owned()
+}
+
 #[test]
 fn the_installation_chooses_how_tokens_are_signed_and_what_was_signed_before_lives_on() {
     use std::os::unix::fs::PermissionsExt as _;
     let upstream = Upstream::nginx();
-    let home = crate::support::portcullis::Home::new();
+    let home = Home::new();
     let start = |alg: &str| {
         let control = format!(
             "[control]\npublic_url = \"https://control.example.com\"\nsession_alg = \"{alg}\"\n"
@@ -430,18 +435,7 @@ fn the_installation_chooses_how_tokens_are_signed_and_what_was_signed_before_liv
         let config = format!("{control}{OPEN_ROUTE}{FOREIGN}");
         home.up_with(&crate::support::stage::complete(&config, &upstream)).ready()
     };
-    let ask = |program: &crate::support::portcullis::Portcullis, token: &str| {
-        Request::get("/").bearer(token).send(program.gateway()).status
-    };
-    let log_in = |program: &crate::support::portcullis::Portcullis, key: &str| {
-        let answer = Request::new("POST", "/auth/login")
-            .header("Content-Type", "application/x-www-form-urlencoded")
-            .body(format!("password={key}"))
-            .send(program.control())
-            .expect_status(200);
-        answer.json()["access_token"].as_str().expect("a token").to_owned()
-    };
-    let algs = |program: &crate::support::portcullis::Portcullis| -> Vec<String> {
+    let algs = |program: &Portcullis| -> Vec<String> {
         let jwks = Request::get("/.well-known/jwks.json").send(program.control()).json();
         let keys = jwks["keys"].as_array().expect("keys").iter();
         keys.map(|key| key["alg"].as_str().expect("alg").to_owned()).collect()

@@ -228,11 +228,6 @@ fn read_session_signers(
     if config.control.session_keys.is_empty() {
         return own_session_signers(config.control.session_alg, directory, entropy);
     }
-    anyhow::ensure!(
-        config.control.session_alg == SessionAlg::EdDsa,
-        "control.session_alg: ES256 signs with the data directory's own key; remove \
-         control.session_keys, or leave this at EdDSA"
-    );
     let mut signers: Vec<SessionSigner> = Vec::new();
     for file in &config.control.session_keys {
         let seed = read_secret_bytes(file)?;

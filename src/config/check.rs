@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::choices::{Auth, FeedMode};
+use super::choices::{Auth, FeedMode, SessionAlg};
 use super::domain::AdminAddress;
 use super::fault::{Fault, Place};
 use super::sections::{Config, Feed, Route};
@@ -28,6 +28,7 @@ pub(super) fn contradictions(config: &Config) -> Vec<Fault> {
     }
     feed_is_one_source(&mut faults, &config.feed);
     peppers_form_a_ring(&mut faults, config);
+    one_place_has_session_keys(&mut faults, config);
     faults
 }
 
@@ -165,6 +166,15 @@ fn feed_is_one_source(faults: &mut Vec<Fault>, feed: &Feed) {
             fault(faults, "feed.url", "set in file mode; allowed: \"\", or feed.mode = \"pull\"");
         }
         FeedMode::File | FeedMode::Pull => {}
+    }
+}
+
+fn one_place_has_session_keys(faults: &mut Vec<Fault>, config: &Config) {
+    let control = &config.control;
+    if control.session_alg == SessionAlg::Es256 && !control.session_keys.is_empty() {
+        let what = "\"ES256\" although control.session_keys are set, which sign with Ed25519; \
+                    allowed: \"EdDSA\", or session_keys = []";
+        fault(faults, "control.session_alg", what);
     }
 }
 

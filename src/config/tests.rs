@@ -271,6 +271,11 @@ fn contradictions_are_named() {
             "[keys]\npeppers = [{ id = 1, file = \"a\" }, { id = 1, file = \"b\" }]".to_owned(),
             "keys.peppers: id 1 is used twice; allowed: distinct ids",
         ),
+        (
+            "[control]\nsession_alg = \"ES256\"\nsession_keys = [\"one.key\"]".to_owned(),
+            "control.session_alg: \"ES256\" although control.session_keys are set, which sign with \
+             Ed25519; allowed: \"EdDSA\", or session_keys = []",
+        ),
     ];
     for (text, expected) in cases {
         assert_eq!(faults(&text), [expected], "{text}");
