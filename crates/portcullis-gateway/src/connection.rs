@@ -172,8 +172,8 @@ async fn drain(socket: &mut TcpStream) {
 /// A connection that counts among the open ones for as long as this lives.
 struct Open {
     worker: Rc<Worker>,
+    connection: Rc<Connection>,
     place: usize,
-    listener: usize,
     /// The source it counts for; trusted proxies do not count.
     source: Option<std::net::IpAddr>,
 }
@@ -182,8 +182,8 @@ impl Open {
     fn new(worker: &Rc<Worker>, connection: &Rc<Connection>, exempt: bool) -> Self {
         let open = Self {
             worker: Rc::clone(worker),
+            connection: Rc::clone(connection),
             place: worker.connections.add(Rc::clone(connection)),
-            listener: connection.listener,
             source: (!exempt).then(|| connection.peer.ip()),
         };
         worker.shared.connections.fetch_add(1, Ordering::Relaxed);
@@ -195,7 +195,7 @@ impl Open {
 
     fn gauge(&self) -> Option<prometheus::IntGauge> {
         let setup = self.worker.setup();
-        let listener = setup.plan.listeners.get(self.listener)?;
+        let listener = setup.plan.listeners.get(self.connection.listener)?;
         let labels = [listener.name.as_str(), "h1"];
         Some(self.worker.shared.metrics.connections.with_label_values(&labels))
     }
@@ -203,6 +203,9 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
+        // An exchange that is dropped midway ends its upload here: its request's body holds the
+        // connection, and the connection what takes the body. Left alone, both would stay for ever.
+        self.connection.uploading.take();
         self.worker.connections.remove(self.place);
         self.worker.shared.connections.fetch_sub(1, Ordering::Relaxed);
         if let Some(source) = self.source {

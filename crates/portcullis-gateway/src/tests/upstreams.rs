@@ -255,6 +255,26 @@ fn a_caller_who_leaves_is_recorded_as_gone() {
 }
 
 #[test]
+fn an_upload_that_is_closed_on_closes_its_upstream_connection() {
+    let (sender, ended) = channel();
+    let upstream = Script::run(move |_, socket| {
+        // Everything there is of the body, up to the end of the connection.
+        let _ = std::io::copy(socket, &mut std::io::sink());
+        sender.send(()).is_ok()
+    });
+    let stage = Stage::set(upstream.address, |_| {});
+    let mut caller = stage.connect();
+    caller.send(stage.request("POST", "/a", "content-length: 100\r\n").as_bytes());
+    caller.send(b"hi");
+    upstream.head();
+    // The rest of the body does not come: slower than any body may be.
+    stage.clock.advance(Duration::from_secs(10));
+    assert!(caller.is_closed());
+    assert!(ended.recv_timeout(PATIENCE).is_ok(), "the upstream connection stays open");
+    stage.wait("its place is free", || stage.gauge("upstream_connections", "main") == 0);
+}
+
+#[test]
 fn ten_informational_responses_are_skipped_and_eleven_are_502() {
     let answer = |count: usize| {
         let upstream = Script::run(move |_, socket| {
