@@ -3,7 +3,6 @@
 
 use std::net::IpAddr;
 
-use arrayvec::ArrayVec;
 use http::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, VIA};
 
 use crate::forward::VIA_US;
@@ -102,10 +101,10 @@ pub(crate) fn client_address(headers: &HeaderMap, listener: &ListenerPlan, peer:
     if !listener.trusts(peer) {
         return peer;
     }
-    let lines: ArrayVec<&HeaderValue, 16> =
-        headers.get_all(X_FORWARDED_FOR).iter().take(16).collect();
     let mut client = peer;
-    for hop in lines.iter().rev().flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')) {
+    // From the right, for only what trusted proxies appended counts, however much stands before it.
+    let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
+    for hop in lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')) {
         let parsed = std::str::from_utf8(hop).ok().and_then(|hop| hop.trim().parse().ok());
         // What cannot be read ends the chain of trust: the last hop known stands.
         let Some(address) = parsed else { return client };

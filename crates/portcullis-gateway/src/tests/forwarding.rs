@@ -238,6 +238,19 @@ fn the_record_of_a_public_route_has_the_client_that_a_trusted_proxy_names() {
 }
 
 #[test]
+fn a_client_cannot_crowd_out_what_its_proxy_appends() {
+    let stage = Stage::set(Script::fixed(OK).address, |settings| {
+        settings.listeners.first_mut().unwrap().trusted_proxies = vec!["127.0.0.0/8".to_owned()];
+        settings.routes.first_mut().unwrap().access = Access::Public;
+    });
+    let invented = "x-forwarded-for: 6.6.6.6\r\n".repeat(16);
+    let appended = "x-forwarded-for: 192.0.2.7\r\n";
+    let request = format!("GET /a HTTP/1.1\r\nhost: api\r\n{invented}{appended}\r\n");
+    assert_eq!(stage.ask(&request).status(), 200);
+    assert_eq!(stage.records(1)[0]["client"], "192.0.2.7");
+}
+
+#[test]
 fn a_revoked_key_is_refused_as_soon_as_the_feed_says_so() {
     let upstream = Script::fixed(OK);
     let stage = Stage::set(upstream.address, |_| {});
