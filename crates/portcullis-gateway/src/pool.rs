@@ -133,12 +133,20 @@ impl Pool {
         now: MonoNs,
     ) -> Result<Rc<Link>, Unlinked> {
         let pool = self.addresses.get(address).ok_or(Unlinked::NoAddress)?;
-        if pool.open.get() >= self.plan.connections {
-            let freed = pool.freed.notified();
-            tokio::time::timeout(FULL_WAIT, freed).await.map_err(|_| Unlinked::Full)?;
-            if let Some(link) = self.reuse(address, now, false) {
-                return Ok(link);
+        let room = async {
+            while pool.open.get() >= self.plan.connections {
+                // What was freed may be taken again by now, or was freed before anybody waited.
+                pool.freed.notified().await;
+                let link = self.reuse(address, now, false);
+                if link.is_some() {
+                    return link;
+                }
             }
+            None
+        };
+        let freed = tokio::time::timeout(FULL_WAIT, room).await.map_err(|_| Unlinked::Full)?;
+        if let Some(link) = freed {
+            return Ok(link);
         }
         let place = Place::taken(self, address);
         let to = self.plan.resolved(address).ok_or(Unlinked::NoAddress)?;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use super::{OK, PATIENCE, Script, Stage};
+use super::{OK, PATIENCE, Script, Stage, lines_named};
 use crate::UpstreamAddress;
 
 #[test]
@@ -272,6 +272,29 @@ fn an_upload_that_is_closed_on_closes_its_upstream_connection() {
     assert!(caller.is_closed());
     assert!(ended.recv_timeout(PATIENCE).is_ok(), "the upstream connection stays open");
     stage.wait("its place is free", || stage.gauge("upstream_connections", "main") == 0);
+}
+
+#[test]
+fn there_are_never_more_connections_than_allowed() {
+    let upstream = Script::run(|head, socket| {
+        // A body that has been promised is waited for.
+        let mut body = vec![0; lines_named(head, "content-length").count()];
+        socket.read_exact(&mut body).is_ok() && socket.write_all(OK.as_bytes()).is_ok()
+    });
+    let stage = Stage::set(upstream.address, |settings| {
+        settings.upstreams.first_mut().unwrap().connections = 1;
+    });
+    // Comes free with nobody waiting for it: no promise to whoever comes later.
+    assert_eq!(stage.get("/a").status(), 200);
+    upstream.head();
+    let mut slow = stage.connect();
+    slow.send(stage.request("POST", "/slow", "content-length: 1\r\n").as_bytes());
+    assert!(upstream.head().starts_with("POST /slow "));
+    let answer = stage.get("/b");
+    assert_eq!((answer.status(), stage.records(2)[1]["reason"].as_str()), (503, Some("pool_full")));
+    slow.send(b"x");
+    assert_eq!(slow.read(false).status(), 200);
+    assert_eq!(stage.get("/c").status(), 200);
 }
 
 #[test]
