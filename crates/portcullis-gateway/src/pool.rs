@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use http::Version;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use portcullis_core::time::MonoNs;
@@ -170,6 +171,7 @@ impl Pool {
             driver: RefCell::new(Some(driver)),
             seen,
             served: Cell::new(0),
+            spent: Cell::new(false),
             idle_since: Cell::new(MonoNs(0)),
             place,
         }))
@@ -241,6 +243,8 @@ pub(crate) struct Link {
     driver: RefCell<Option<http1::Connection<TokioIo<UpstreamStream>, UpstreamBody>>>,
     seen: Rc<Seen>,
     served: Cell<u32>,
+    /// It must not carry another request.
+    spent: Cell<bool>,
     idle_since: Cell<MonoNs>,
     place: Place,
 }
@@ -263,7 +267,8 @@ impl Link {
     /// Whether it can take a request now. What was written before must be out: see
     /// [`crate::upstream_stream`].
     fn is_ready(&self) -> bool {
-        self.driver.borrow().is_some()
+        !self.spent.get()
+            && self.driver.borrow().is_some()
             && !self.seen.is_unflushed()
             && self.sender.borrow().is_ready()
     }
@@ -288,8 +293,11 @@ impl Link {
         self.sender.borrow_mut().try_send_request(request)
     }
 
-    /// The response's head is known: what comes now is its body.
-    pub(crate) fn answered(&self) {
+    /// The response's head is known, and of this version: what comes now is its body.
+    pub(crate) fn answered(&self, version: Version) {
+        // hyper would write the next request in this version, and the heads that we put in the place
+        // of its own are HTTP/1.1.
+        self.spent.set(version != Version::HTTP_11);
         self.seen.answered();
     }
 }

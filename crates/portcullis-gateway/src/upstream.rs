@@ -147,7 +147,7 @@ async fn exchange(
         let mut quiet = Context::from_waker(Waker::noop());
         match answer.as_mut().poll(&mut quiet) {
             Poll::Ready(Ok(response)) => {
-                link.answered();
+                link.answered(response.version());
                 Poll::Ready(Ok(response))
             }
             Poll::Ready(Err(mut error)) => {

@@ -298,6 +298,18 @@ fn there_are_never_more_connections_than_allowed() {
 }
 
 #[test]
+fn a_connection_that_spoke_http_1_0_is_not_used_again() {
+    const OLD: &str = "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nhi";
+    let stage = Stage::set(Script::fixed(OLD).address, |_| {});
+    let mut caller = stage.connect();
+    for number in 1..=3 {
+        let answer = caller.ask(&(stage.request("POST", "/a", "content-length: 2\r\n") + "hi"));
+        assert_eq!((answer.status(), answer.body), (200, b"hi".to_vec()), "request {number}");
+    }
+    assert!(stage.records(3).iter().all(|record| record["attempts"] == 1));
+}
+
+#[test]
 fn ten_informational_responses_are_skipped_and_eleven_are_502() {
     let answer = |count: usize| {
         let upstream = Script::run(move |_, socket| {
