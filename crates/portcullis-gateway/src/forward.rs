@@ -279,10 +279,10 @@ impl HeaderRules {
     ///
     /// # Errors
     ///
-    /// The response frames its body in two ways.
+    /// The response frames its body in two ways, or nominates too many fields.
     pub(crate) fn clean_response(&self, headers: &mut HeaderMap) -> Result<(), DenyReason> {
         let mut removal = Removal::default();
-        let (mut lengths, mut codings) = (0, 0);
+        let (mut lengths, mut codings, mut nominated) = (0, 0, 0);
         for (name, value) in &*headers {
             match name.as_str() {
                 "content-length" => lengths += 1,
@@ -296,14 +296,18 @@ impl HeaderRules {
                 "connection" => {
                     for token in value.as_bytes().split(|byte| *byte == b',') {
                         if let Ok(name) = HeaderName::from_bytes(token.trim_ascii()) {
-                            removal.add_nominated(&name);
+                            nominated += usize::from(removal.add_nominated(&name));
                         }
+                    }
+                    // More would not fit beside the fields that must go.
+                    if nominated > MAX_NOMINATED {
+                        return Err(DenyReason::UpstreamProtocol);
                     }
                     removal.add(name);
                 }
                 "http2-settings" | "keep-alive" | "proxy-authenticate" | "proxy-connection"
                 | "te" | "trailer" | "upgrade" => removal.add(name),
-                text if text.starts_with(&*self.prefix) || text.starts_with("portcullis-") => {
+                text if folds_to(text, &self.prefix) || folds_to(text, "portcullis-") => {
                     removal.add(name);
                 }
                 _ => {}
@@ -325,19 +329,23 @@ impl HeaderRules {
 }
 
 impl Removal {
-    /// Notes a name. There is room for every field of a head; a name too many is one that is
-    /// already noted several times.
+    /// Notes a name. There is room for every field of a head and for as many nominated ones as are
+    /// taken; each is noted once.
     fn add(&mut self, name: &HeaderName) {
         if self.0.last() != Some(name) {
             let _ = self.0.try_push(name.clone());
         }
     }
 
-    /// Notes a name an upstream nominated, unless removing it would change what the body is.
-    fn add_nominated(&mut self, name: &HeaderName) {
-        if !matches!(name.as_str(), "close" | "content-length" | "content-type" | "keep-alive") {
+    /// Notes a name an upstream nominated, unless removing it would change what the body is. Whether
+    /// it was noted.
+    fn add_nominated(&mut self, name: &HeaderName) -> bool {
+        let goes =
+            !matches!(name.as_str(), "close" | "content-length" | "content-type" | "keep-alive");
+        if goes {
             self.add(name);
         }
+        goes
     }
 
     /// Whether a field of this name goes.
@@ -351,6 +359,14 @@ impl Removal {
             headers.remove(name);
         }
     }
+}
+
+/// Whether a name, folded, begins with this prefix, which is folded already.
+fn folds_to(name: &str, prefix: &str) -> bool {
+    let same = |(byte, wanted): (u8, u8)| {
+        byte == wanted || (wanted == b'-' && !byte.is_ascii_alphanumeric())
+    };
+    name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(same)
 }
 
 /// Looks at every byte whatever it has seen, which goes by many bytes at once.

@@ -159,6 +159,30 @@ fn a_response_loses_hop_and_reserved_fields_and_gains_a_via() {
 }
 
 #[test]
+fn a_response_s_reserved_fields_go_under_any_spelling() {
+    for name in ["x_auth_org", "x-auth.org", "X_Auth-Subject", "portcullis_seq", "portcullis.x"] {
+        let mut headers = headers(&[(name, "1")]);
+        rules().clean_response(&mut headers).unwrap();
+        assert_eq!(headers.keys().collect::<Vec<_>>(), ["via"], "{name}");
+    }
+    for name in ["x-author", "x_other", "ratelimit", "forwarded", "portcullis"] {
+        let mut headers = headers(&[(name, "1")]);
+        rules().clean_response(&mut headers).unwrap();
+        assert!(headers.contains_key(name), "{name}");
+    }
+}
+
+#[test]
+fn a_response_may_nominate_ten_fields_and_no_more() {
+    let clean = |value: &'static str| {
+        let mut headers = headers(&[("connection", value), ("connection", "keep-alive, close")]);
+        rules().clean_response(&mut headers)
+    };
+    assert_eq!(clean("a,b,c,d,e,f,g,h,i,j,, close"), Ok(()));
+    assert_eq!(clean("a,b,c,d,e,f,g,h,i,j,k"), Err(DenyReason::UpstreamProtocol));
+}
+
+#[test]
 fn a_response_framed_in_two_ways_is_a_protocol_failure() {
     for lines in [
         vec![("content-length", "2"), ("transfer-encoding", "chunked")],

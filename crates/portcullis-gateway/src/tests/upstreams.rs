@@ -310,6 +310,24 @@ fn a_connection_that_spoke_http_1_0_is_not_used_again() {
 }
 
 #[test]
+fn a_response_with_more_nominations_than_allowed_is_502() {
+    let nominated: Vec<_> = (0..11).map(|number| format!("x-{number}")).collect();
+    let answer = |names: &[String]| {
+        let names = names.join(", ");
+        let text = format!(
+            "HTTP/1.1 200 OK\r\nconnection: {names}\r\nx-auth-org: evil\r\nkeep-alive: a\r\n\
+             content-length: 2\r\n\r\nhi"
+        );
+        let upstream = Script::run(move |_, socket| socket.write_all(text.as_bytes()).is_ok());
+        Stage::set(upstream.address, |_| {}).get("/a")
+    };
+    let clean = answer(&nominated[..10]);
+    assert_eq!((clean.status(), clean.header("x-auth-org")), (200, None));
+    let refused = answer(&nominated);
+    assert_eq!((refused.status(), refused.code()), (502, "bad_gateway".to_owned()));
+}
+
+#[test]
 fn ten_informational_responses_are_skipped_and_eleven_are_502() {
     let answer = |count: usize| {
         let upstream = Script::run(move |_, socket| {
