@@ -153,6 +153,10 @@ impl DownstreamBody {
         };
         let connection = self.record.connection();
         loop {
+            // Asked before every piece: a body that never pauses ends at its deadline, too.
+            if let Some(late) = connection.late() {
+                return Poll::Ready(Some(Err(self.record.cut(late))));
+            }
             // The connection to the upstream is driven right here, with the task's own waker, so
             // the channel between it and the body need wake nobody.
             let mut quiet = Context::from_waker(Waker::noop());
@@ -165,8 +169,7 @@ impl DownstreamBody {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
                     connection.wait_for(Waiting::UpstreamBody, self.record.worker().coarse.get());
-                    let Some(late) = connection.late() else { return Poll::Pending };
-                    return Poll::Ready(Some(Err(self.record.cut(late))));
+                    return Poll::Pending;
                 }
             };
             connection.wait_for(Waiting::Nobody, self.record.worker().coarse.get());
@@ -239,9 +242,71 @@ impl Drop for DownstreamBody {
                 Pool::give_back(link, coarse);
             }
             // The link is closed: what its upstream still sends belongs to nobody.
-            Source::Relay { .. } => self.record.gone(),
+            Source::Relay { .. } => match self.record.connection().late() {
+                Some(late) => {
+                    self.record.cut(late);
+                }
+                None => self.record.gone(),
+            },
             Source::Empty | Source::Problem(_) => {}
         }
         self.record.connection().finish(coarse);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use http::{Method, Request};
+    use portcullis_core::time::MonoNs;
+
+    use super::*;
+    use crate::head::{Fields, Outgoing};
+    use crate::phase::{Connections, ExchangeLimits};
+    use crate::request::Bench;
+    use crate::{Upstream, UpstreamAddress, upstream};
+
+    fn run<F: Future>(work: F) -> F::Output {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(work)
+    }
+
+    #[test]
+    fn a_body_that_never_pauses_meets_the_deadline_all_the_same() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address =
+            UpstreamAddress { host: listener.local_addr().unwrap().to_string(), weight: 1 };
+        let answering = std::thread::spawn(move || {
+            let mut socket = listener.accept().unwrap().0;
+            let _ = socket.read(&mut [0; 4096]).unwrap();
+            socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").unwrap();
+            socket
+        });
+        let bench = Bench::new(|settings| {
+            settings.upstreams = vec![Upstream::new("main", vec![address])];
+        });
+        let (worker, connection) = (&bench.worker, &bench.connection);
+        run(async {
+            let now = worker.sample();
+            let mut record = Record::open(worker, connection, now);
+            connection.begin(now.mono);
+            connection.limit(ExchangeLimits { read_ns: u64::MAX, whole_ns: 1 });
+            let head = Fields::of_request(&Method::GET, "/", None).unwrap();
+            let outgoing = Outgoing { request: Request::new(UpstreamBody::Empty), head };
+            let sent = upstream::send(worker, connection, 0, outgoing, &mut record).await;
+            // All of the body has come along with the head.
+            let Ok((response, link)) = sent else { panic!("no answer") };
+            let mut body = DownstreamBody::relay(response.into_body(), link, record);
+
+            let open = Connections::default();
+            open.add(Rc::clone(connection));
+            open.tick(MonoNs(now.mono.0 + 1), &worker.setup().plan.phases);
+            let polled = Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()));
+            let Poll::Ready(Some(Err(fault))) = polled else { panic!("{polled:?}") };
+            assert_eq!(fault, BodyFault::WholeLate);
+        });
+        answering.join().unwrap();
     }
 }

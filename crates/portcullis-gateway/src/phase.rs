@@ -311,6 +311,10 @@ impl Connection {
             Waiting::Nobody | Waiting::UpstreamBody | Waiting::UpstreamHead => return,
         };
         self.late.set(Some(late));
+        if self.blocked.get() {
+            // Nobody asks a body for more while the peer takes nothing.
+            return self.give_order(Order::Close);
+        }
         self.wake();
     }
 
@@ -498,6 +502,18 @@ mod tests {
         assert_eq!(connection.late(), None);
         connection.tick(at(2_000), &limits);
         assert_eq!(connection.late(), Some(Late::Whole));
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_is_closed_on_at_the_deadline() {
+        let (connection, limits) = (connection(), PhaseLimits::new(&Timeouts::default()));
+        connection.begin(at(1_000));
+        connection.limit(ExchangeLimits { read_ns: u64::MAX, whole_ns: 1_000_000_000 });
+        connection.blocked.set(true);
+        connection.tick(at(1_999), &limits);
+        assert_eq!(connection.order(), None);
+        connection.tick(at(2_000), &limits);
+        assert_eq!(connection.order(), Some(Order::Close));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use portcullis_core::verdict::DenyReason;
 use crate::body::UpstreamBody;
 use crate::head::Outgoing;
 use crate::metrics::Attempt;
-use crate::phase::{Connection, Late, Waiting};
+use crate::phase::{Connection, Waiting};
 use crate::pool::{Link, TrySend, Unlinked};
 use crate::record::Record;
 use crate::worker::Worker;
@@ -143,6 +143,10 @@ async fn exchange(
     let mut answer = pin!(answer);
     connection.wait_for(Waiting::UpstreamHead, worker.coarse.get());
     let result = poll_fn(|cx| {
+        // Asked first: an answer that comes behind its deadline is none.
+        if connection.late().is_some() {
+            return Poll::Ready(Err(Broken::Late));
+        }
         link.drive(cx);
         let mut quiet = Context::from_waker(Waker::noop());
         match answer.as_mut().poll(&mut quiet) {
@@ -154,10 +158,7 @@ async fn exchange(
                 let unsent = error.take_message().map(Box::new);
                 Poll::Ready(Err(Broken::Off { unsent }))
             }
-            Poll::Pending => match connection.late() {
-                Some(Late::Upstream | Late::Whole) => Poll::Ready(Err(Broken::Late)),
-                None => Poll::Pending,
-            },
+            Poll::Pending => Poll::Pending,
         }
     })
     .await;

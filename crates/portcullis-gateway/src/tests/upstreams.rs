@@ -328,6 +328,23 @@ fn a_response_with_more_nominations_than_allowed_is_502() {
 }
 
 #[test]
+fn a_caller_who_reads_nothing_is_cut_off_at_the_deadline() {
+    let upstream = Script::run(|_, socket| {
+        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n").unwrap();
+        socket.write_all(&vec![b'x'; 100_000_000]).is_ok()
+    });
+    let stage = Stage::set(upstream.address, |settings| {
+        settings.routes.first_mut().unwrap().timeout = Duration::from_secs(1);
+    });
+    let mut caller = stage.connect();
+    caller.send(stage.request("GET", "/a", "").as_bytes());
+    caller.socket.read_exact(&mut [0; 100]).unwrap();
+    stage.clock.advance(Duration::from_secs(1));
+    let record = &stage.records(1)[0];
+    assert_eq!((&record["outcome"], &record["status"]), (&"cut".into(), &200.into()));
+}
+
+#[test]
 fn ten_informational_responses_are_skipped_and_eleven_are_502() {
     let answer = |count: usize| {
         let upstream = Script::run(move |_, socket| {
