@@ -7,14 +7,17 @@ use portcullis_core::session::{Claims, LONGEST_LIFE_S, Mode};
 use portcullis_core::time::WallMs;
 use zeroize::Zeroizing;
 
+use super::records::restriction_of;
 use super::{Problem, legacy, new_id};
 use crate::api::App;
 use crate::caller::Member;
 use crate::instant::wall;
 use crate::policy::{OrgPolicy, TokenMode};
+use crate::resolve::{Restriction, patterns};
 use crate::store::audit::{Actor, Event, INSTALLATION, Origin, Outcome, Target};
+use crate::store::keys::{self, KeyRow};
 use crate::store::resources::{self, ResourceRow};
-use crate::store::{StoreError, Unit, feed, keys, unit};
+use crate::store::{StoreError, Unit, feed, unit};
 
 /// A token that is wanted.
 #[derive(Default)]
@@ -38,8 +41,10 @@ pub(crate) struct Issued {
 #[derive(Debug)]
 pub(crate) enum NotIssued {
     Failed(Problem),
-    /// Of the scope that was asked for, the parent leaves nothing.
+    /// Of the scope that was asked for, the parent or the key's restriction leaves nothing.
     NoScope,
+    /// A detached token for this audience could do what the key's restriction forbids.
+    Restricted,
     /// The key, or the token it is exchanged for, is over within the second.
     TooLate,
     UnknownAudience,
@@ -75,17 +80,25 @@ pub(crate) async fn issue(
         Some(name) => {
             let found = find_resource(view.conn(), &member.org.id, name).await?;
             let found = found.ok_or(NotIssued::UnknownAudience)?;
-            if !is_within(view.conn(), &found, &bounds).await? {
+            if !bounds.is_empty() && !is_within(view.conn(), &found, &bounds).await? {
                 return Err(NotIssued::UnknownAudience);
             }
             Some(found)
         }
     };
+    let mode = mode_for(&member.org.policy, resource.as_ref());
+    let mut scope = narrower(scope, parent.and_then(|parent| parent.scope.as_deref()));
+    if let (Mode::Detached, Some(resource)) = (mode, &resource) {
+        let limit = detachable(view.conn(), &key, resource).await?;
+        scope = narrower(scope, limit.as_deref());
+    }
+    if scope.as_ref().is_some_and(Vec::is_empty) {
+        return Err(NotIssued::NoScope);
+    }
     drop(view);
     if let Some(workspace) = resource.as_ref().filter(|row| row.kind == legacy::WORKSPACE) {
         legacy::take_over(app, member, &workspace.id, &origin).await.map_err(NotIssued::Failed)?;
     }
-    let mode = mode_for(&member.org.policy, resource.as_ref());
     let iat_s = now.0 / 1000;
     let mut exp_s = iat_s + life_s(&member.org.policy, mode);
     let current = member.secret_generation == key.generation;
@@ -117,16 +130,13 @@ pub(crate) async fn issue(
         key_gen: u32::try_from(member.secret_generation)
             .map_err(|_| StoreError::Broken("generation of a key"))?,
         mode,
-        scope: narrower(scope, parent.and_then(|parent| parent.scope.as_deref())),
+        scope,
         iat_s,
         exp_s,
         jti: new_id(now, app.entropy.as_ref())
             .map_err(|failure| NotIssued::Failed(failure.into()))?
             .into(),
     };
-    if claims.scope.as_ref().is_some_and(Vec::is_empty) {
-        return Err(NotIssued::NoScope);
-    }
     let text = app.sessions.sign(&claims).ok_or(StoreError::Broken("session signing key"))?;
     unit::record_login(&app.store, &key, now).await?;
     Ok(Issued { text, claims })
@@ -140,6 +150,34 @@ fn narrower(wanted: Option<Vec<Pattern>>, parent: Option<&[Pattern]>) -> Option<
         (None, Some(parent)) => Some(parent.to_vec()),
         (Some(scope), Some(parent)) => Some(narrowed(&scope, parent)),
     }
+}
+
+/// The scope that a detached token must not exceed, if its key is restricted. Its audience knows
+/// nothing of the key, so what the token cannot say must hold for all of the audience, or there is
+/// no token.
+///
+/// | the key is restricted to | the token |
+/// |---|---|
+/// | permissions | says them as its scope |
+/// | resources | is only for an audience at or below one of them |
+/// | methods | is not issued: no claim says methods |
+async fn detachable(
+    conn: &mut sqlx::SqliteConnection,
+    key: &KeyRow,
+    audience: &ResourceRow,
+) -> Result<Option<Vec<Pattern>>, NotIssued> {
+    let Some(restriction) = restriction_of(key)? else { return Ok(None) };
+    let Restriction { permissions, resource_ids, methods, bounds: _ } = restriction;
+    if methods.is_some() {
+        return Err(NotIssued::Restricted);
+    }
+    if let Some(ids) = resource_ids {
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        if !is_within(conn, audience, &ids).await? {
+            return Err(NotIssued::Restricted);
+        }
+    }
+    Ok(permissions.map(|texts| patterns(&texts)))
 }
 
 fn mode_for(policy: &OrgPolicy, resource: Option<&ResourceRow>) -> Mode {
@@ -169,17 +207,14 @@ async fn find_resource(
     }
 }
 
-/// Whether a resource is among those that a token names, or below one; it is if none is named.
+/// Whether a resource is one of these places, or below one.
 async fn is_within(
     conn: &mut sqlx::SqliteConnection,
     resource: &ResourceRow,
-    bounds: &[&str],
+    places: &[&str],
 ) -> Result<bool, StoreError> {
-    if bounds.is_empty() {
-        return Ok(true);
-    }
     let path = resources::list_path(conn, &resource.org_id, &resource.id).await?;
-    Ok(path.iter().any(|up| bounds.contains(&up.id.as_str())))
+    Ok(path.iter().any(|up| places.contains(&up.id.as_str())))
 }
 
 /// Tells gateways which keys tokens are verified with. A key that is no longer configured is taken

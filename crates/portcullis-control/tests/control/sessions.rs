@@ -430,6 +430,53 @@ async fn z_16_tokens_for_an_audience_that_checks_alone_are_detached_and_open_not
 }
 
 #[tokio::test]
+async fn s6_a_detached_token_is_no_way_out_of_its_keys_restriction() {
+    let mut plant = Plant::start().await;
+    let mode = r#""session_token_mode":{"workspace":"detached"}"#;
+    plant.change_policy(r#""session_token_mode":{}"#, mode).await;
+    let workspace = plant.resource("workspace", "w1").await;
+    let other = plant.resource("workspace", "w2").await;
+    let body = json!({"kind": "project", "name": "p1", "parent_id": workspace});
+    let below = plant.post(&plant.o("/resources"), body).await.text("/resource/id");
+    let (id, _, _) = plant.agent("ci", Some("viewer")).await;
+    let exchange = async |restriction: Value, scope: &str| {
+        let name = format!("{restriction}{scope}");
+        let body = json!({"name": name, "restriction": restriction});
+        let made = plant.post(&plant.s(&id, "/keys"), body).await;
+        assert_eq!(made.status, 201, "{}", made.text);
+        let value = made.text("/value");
+        let mut pairs = vec![
+            ("grant_type", EXCHANGE),
+            ("subject_token", &*value),
+            ("subject_token_type", API_KEY),
+            ("audience", "workspace/w1"),
+        ];
+        if !scope.is_empty() {
+            pairs.push(("scope", scope));
+        }
+        let answer = form(&plant, "/oauth2/token", &pairs).send().await;
+        let pairs = [("password", &*value), ("audience", "workspace/w1")];
+        let login = form(&plant, "/auth/login", &pairs).send().await;
+        assert_eq!(login.status, answer.status, "{} {}", answer.text, login.text);
+        match answer.status.as_u16() {
+            200 => answer.text("/scope"),
+            _ => answer.text("/error"),
+        }
+    };
+    for (restriction, scope, found) in [
+        (json!({"permissions": ["project:read"]}), "", "project:read"),
+        (json!({"permissions": ["project:read"]}), "*:read", "project:read"),
+        (json!({"resource_ids": [workspace]}), "", ""),
+        (json!({"resource_ids": [other, plant.root]}), "*:read", "*:read"),
+        (json!({"resource_ids": [other]}), "", "invalid_target"),
+        (json!({"resource_ids": [below]}), "", "invalid_target"),
+        (json!({"methods": ["GET"]}), "", "invalid_target"),
+    ] {
+        assert_eq!(exchange(restriction.clone(), scope).await, found, "{restriction} {scope}");
+    }
+}
+
+#[tokio::test]
 async fn s6_a_token_for_a_resource_opens_that_and_what_is_below_and_nothing_else() {
     let plant = Plant::start().await;
     let one = plant.resource("workspace", "w1").await;

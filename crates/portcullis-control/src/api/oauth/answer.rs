@@ -18,6 +18,8 @@ pub(super) enum OauthError {
     InvalidRequest(&'static str),
     InvalidScope,
     InvalidTarget,
+    /// The audience checks alone, and the key's restriction cannot be said to it.
+    RestrictedTarget,
     UnsupportedGrantType,
     UnsupportedTokenType,
 }
@@ -52,6 +54,10 @@ impl IntoResponse for OauthError {
             OauthError::InvalidTarget => {
                 let allowed = "An audience is the issuer, or a resource of your organization.";
                 (StatusCode::BAD_REQUEST, "invalid_target", allowed)
+            }
+            OauthError::RestrictedTarget => {
+                let why = "The key is restricted, and a token for this audience would not be.";
+                (StatusCode::BAD_REQUEST, "invalid_target", why)
             }
             OauthError::UnsupportedGrantType => {
                 let allowed = "Use client_credentials or token exchange.";

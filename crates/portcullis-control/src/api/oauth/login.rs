@@ -102,6 +102,9 @@ async fn login(
     let issued = issued.map_err(|reason| match reason {
         NotIssued::Failed(problem) => Refused::Failed(problem),
         NotIssued::NoScope | NotIssued::TooLate => Refused::NotValid,
+        NotIssued::Restricted => Refused::BadRequest(
+            "audience: the key is restricted, and a token for this audience would not be",
+        ),
         NotIssued::UnknownAudience => Refused::BadRequest(
             "audience: this control plane's issuer, or a workspace of the organization",
         ),

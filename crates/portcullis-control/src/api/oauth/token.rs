@@ -145,6 +145,7 @@ impl From<NotIssued> for OauthError {
         match reason {
             NotIssued::Failed(problem) => OauthError::Failed(problem),
             NotIssued::NoScope => OauthError::InvalidScope,
+            NotIssued::Restricted => OauthError::RestrictedTarget,
             NotIssued::TooLate => OauthError::InvalidClient,
             NotIssued::UnknownAudience => OauthError::InvalidTarget,
         }
