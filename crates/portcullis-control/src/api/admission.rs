@@ -8,6 +8,7 @@ use portcullis_core::access::Permission;
 use super::call::Call;
 use super::fields;
 use super::idempotency::Once;
+use super::mention;
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::work::Work;
@@ -181,7 +182,11 @@ impl Identified {
             org_id,
             actor: self.caller.actor(),
             action: need.action.to_owned(),
-            target: Target { kind, id: id.unwrap_or_default().to_owned(), name: String::new() },
+            target: Target {
+                kind,
+                id: mention::id(id.unwrap_or_default()).to_owned(),
+                name: String::new(),
+            },
             reason: None,
         });
     }

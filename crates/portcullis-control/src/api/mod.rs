@@ -15,6 +15,7 @@ pub(crate) mod fields;
 pub(crate) mod fuzz;
 pub(crate) mod idempotency;
 pub(crate) mod list;
+mod mention;
 mod oauth;
 pub(crate) mod openapi;
 pub(crate) mod operation;
@@ -260,7 +261,7 @@ async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Resp
         settlement: Arc::new(OnceLock::new()),
         used: Arc::new(OnceLock::new()),
     };
-    let instance = request.uri().path().to_owned();
+    let instance = mention::path(request.uri().path());
     let bodiless = request.method() == Method::HEAD;
     request.extensions_mut().insert(framed.clone());
 
