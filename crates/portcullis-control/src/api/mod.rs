@@ -55,6 +55,7 @@ use crate::store::audit::{Actor, Event, Origin, Outcome, Target};
 use crate::store::unit::{self, Ledger};
 use crate::store::writer::Settlement;
 use crate::store::{OpenError, Store, StoreError, checkpoints, feed, installation};
+use crate::transfer::export::Exports;
 use crate::usage::OwnUsage;
 use idempotency::Running;
 use problem::{Code, Problem};
@@ -84,6 +85,7 @@ pub(crate) struct Shared {
     pub(crate) cursors: CursorKey,
     pub(crate) sealer: Sealer,
     pub(crate) running: Running,
+    pub(crate) exports: Exports,
     pub(crate) slow: SlowHashes,
     pub(crate) sessions: Sessions,
     pub(crate) remembered: Remembered,
@@ -146,6 +148,7 @@ impl App {
             cursors: CursorKey::new(cursor_key),
             sealer,
             running: Running::default(),
+            exports: Exports::default(),
             slow: SlowHashes::new(),
             sessions: Sessions::new(session_signers, public_url),
             remembered: Remembered::default(),

@@ -1,7 +1,11 @@
 //! Writing an export: one consistent view of the database, table by table, as fast as it is read.
+//!
+//! The view holds one of the few readers of the database until the last line is taken, so it is the
+//! one answer whose reader could keep others from theirs: there are few at a time, and none for long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,7 +13,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use sqlx::QueryBuilder;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use super::{FORMAT, Header, Scope, Seal, check_of};
 use crate::api::App;
@@ -21,22 +25,61 @@ use crate::store::{StoreError, View, feed, installation};
 const PIECE: usize = 64 * 1024;
 /// A reader that takes no piece for this long keeps the database's log from being folded back.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// So does one that takes every piece late.
+const LONGEST: Duration = Duration::from_secs(30 * 60);
+/// Exports at a time, half of the database's readers.
+const MOST: usize = 2;
+
+/// The exports that are being read, by organization. An entry is alive as long as its export.
+#[derive(Default)]
+pub(crate) struct Exports(Mutex<HashMap<Option<String>, Weak<()>>>);
+
+impl Exports {
+    /// Room for one, as long as what is returned lives: one at a time of each organization, or of
+    /// everything, and [`MOST`] in all.
+    pub(crate) async fn enter(&self, org_id: Option<&str>) -> Option<Arc<()>> {
+        let mut exports = self.0.lock().await;
+        exports.retain(|_, export| export.strong_count() > 0);
+        let org_id = org_id.map(str::to_owned);
+        if exports.len() >= MOST || exports.contains_key(&org_id) {
+            return None;
+        }
+        let room = Arc::new(());
+        exports.insert(org_id, Arc::downgrade(&room));
+        Some(room)
+    }
+}
 
 /// The lines of an export, of one organization or of everything. An error cuts them off, and
-/// without its last line no export is imported.
-pub(crate) async fn body(app: &App, org_id: Option<String>) -> Result<Body, StoreError> {
+/// without its last line no export is imported. It takes the `room` that it was given.
+pub(crate) async fn body(
+    app: &App,
+    org_id: Option<String>,
+    room: Arc<()>,
+) -> Result<Body, StoreError> {
     let mut view = app.store.view().await?;
     let header = header(app, &mut view, org_id).await?;
     let (pieces, taken) = mpsc::channel(4);
-    tokio::spawn(async move {
+    tokio::spawn(in_time(pieces.clone(), async move {
+        let _room = room;
         let mut writer = Writer { pieces, text: String::new(), seal: Seal::default() };
-        if let Err(error) = write(&mut writer, view, &header).await {
-            tracing::warn!(%error, "an export was cut off");
-            let _ = writer.pieces.send(Err(error)).await;
-        }
-    });
+        write(&mut writer, view, &header).await
+    }));
     let pieces = stream::unfold(taken, |mut taken| async { Some((taken.recv().await?, taken)) });
     Ok(Body::from_stream(pieces))
+}
+
+/// Writes for as long as an export may take, and tells the reader if that was not enough.
+async fn in_time(
+    pieces: mpsc::Sender<io::Result<Bytes>>,
+    writing: impl Future<Output = io::Result<()>>,
+) {
+    let too_long = |_| Err(io::Error::new(io::ErrorKind::TimedOut, "it took half an hour"));
+    let written = tokio::time::timeout(LONGEST, writing).await.unwrap_or_else(too_long);
+    if let Err(error) = written {
+        tracing::warn!(%error, "an export was cut off");
+        let _ = pieces.send(Err(error)).await;
+    }
 }
 
 async fn header(app: &App, view: &mut View, org_id: Option<String>) -> Result<Header, StoreError> {
@@ -105,4 +148,27 @@ async fn write(writer: &mut Writer, mut view: View, header: &Header) -> io::Resu
     }
     writer.line("end", &json!({"rows": count}), None).await?;
     writer.flush().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::io::ErrorKind;
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use tokio::sync::mpsc;
+    use tokio::time::timeout;
+
+    use super::{LONGEST, in_time};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_export_that_is_read_for_too_long_is_cut_off_with_an_error() {
+        let (pieces, mut taken) = mpsc::channel(1);
+        let mut export = pin!(in_time(pieces, pending()));
+        timeout(LONGEST - Duration::from_secs(1), &mut export).await.expect_err("not before");
+        export.await;
+        let end = taken.recv().await.expect("the reader is told");
+        assert_eq!(end.expect_err("not that it is complete").kind(), ErrorKind::TimedOut);
+    }
 }

@@ -307,3 +307,46 @@ async fn no_tombstone_is_forgotten_by_moving_house() {
     let accounts = state.records.keys().filter(|(kind, _)| *kind == Kind::Account).count();
     assert_eq!(accounts, 4, "admin, ann, root and ci; nobody who is gone");
 }
+
+#[tokio::test]
+async fn exports_that_nobody_reads_leave_the_database_to_everybody_else() {
+    let plant = Plant::start().await;
+    // More than the sockets and buffers between there and here can hold.
+    for n in 0..100 {
+        let long = "x".repeat(65_000);
+        plant.account(json!({"username": format!("ci-{n}"), "description": long})).await;
+    }
+    let path = plant.o("/export");
+    let begin = async |path: &str, token: &str| {
+        let url = format!("{}{path}", plant.base);
+        plant.client.get(url).bearer_auth(token).send().await.unwrap()
+    };
+    let mut begun = Vec::new();
+    for _ in 0..4 {
+        begun.push(begin(&path, &plant.admin).await);
+    }
+    assert_eq!(plant.accepts(&plant.admin).await, 200, "somebody else is served");
+    let statuses: Vec<u16> = begun.iter().map(|export| export.status().as_u16()).collect();
+    assert_eq!(statuses, [200, 503, 503, 503], "one of an organization at a time");
+    let refused = plant.get(&path).await;
+    refused.assert_problem(503, "unavailable");
+    assert_ne!(refused.header("retry-after"), "");
+    let exported = plant.get(&plant.o("/audit-events?action=organization.export&count=true")).await;
+    assert_eq!(exported.number("/total"), 1, "what was refused was not taken");
+
+    // Of all exports, two at a time.
+    begun.push(begin("/v1/export", &plant.operator).await);
+    assert_eq!(begun[4].status(), 200);
+    let acme = json!({"name": "acme", "profile": "zenml", "owner": {"username": "root"}});
+    let acme = plant.ask(Method::POST, "/v1/organizations").token(&plant.operator).json(acme);
+    let acme = acme.send().await;
+    let theirs = format!("/v1/organizations/{}/export", acme.text("/organization/id"));
+    let asked = async || plant.ask(Method::GET, &theirs).token(&acme.text("/value")).send().await;
+    asked().await.assert_problem(503, "unavailable");
+    assert_eq!(plant.accepts(&plant.admin).await, 200);
+
+    // The end of one makes room, however it ends.
+    drop(begun);
+    while asked().await.status != 200 {}
+    while plant.get(&path).await.status != 200 {}
+}
