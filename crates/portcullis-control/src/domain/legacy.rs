@@ -18,7 +18,7 @@ use crate::store::accounts::{self, AccountRow};
 use crate::store::audit::{Actor, Event, Origin, Outcome, Target};
 use crate::store::bindings::{self, BindingRow};
 use crate::store::takeovers::{self, TakeoverRow};
-use crate::store::{StoreError, Unit, resources};
+use crate::store::{StoreError, Unit, organizations, resources};
 
 /// The kind of resource whose accounts these are.
 pub(crate) const WORKSPACE: &str = "workspace";
@@ -139,9 +139,12 @@ pub(crate) async fn take_over(
     let now = app.now();
     let mut unit = Unit::begin(&app.store, app.ledger.clone(), now).await?;
     let due = takeovers::list_due(unit.conn(), &member.id, workspace_id).await?;
+    // Read anew like the account: the policy may have changed while this waited for its turn.
+    let org = organizations::find(unit.conn(), &member.org.id).await?;
+    let org = org.ok_or(StoreError::Broken("organization of a caller"))?;
     let account = accounts::find(unit.conn(), &member.org.id, &member.id).await?;
     let mut account = account.ok_or(StoreError::Broken("account of a caller"))?;
-    if due.is_empty() || account.state()? != AccountState::Active {
+    if due.is_empty() || account.state()? != AccountState::Active || !org.serves(member.kind) {
         return Ok(());
     }
     let mut taken = Vec::new();
@@ -154,7 +157,7 @@ pub(crate) async fn take_over(
         taken.push(legacy.id);
     }
     accounts::update(unit.conn(), &mut account, now).await?;
-    records::publish_account(&mut unit, &account, &member.org.policy).await?;
+    records::publish_account(&mut unit, &account, &org.policy).await?;
     let event = Event {
         org_id: member.org.id.clone(),
         actor: Actor {

@@ -1,11 +1,14 @@
 //! Accounts of single workspaces, from before the organization had accounts: brought in, taken over
 //! by a new account of the same name, and cleaned up afterwards.
 
+use portcullis_core::feed::Kind;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use sqlx::Connection as _;
 
 use crate::harness::{Answer, Plant};
+use crate::player::Gateway;
 
 const THEIRS: &str = "a-key-of-the-workspace";
 
@@ -38,6 +41,16 @@ async fn legacy(plant: &Plant, workspace: &str) -> String {
 async fn enter(plant: &Plant, value: &str, workspace: &str) -> Answer {
     let path = format!("/users/authorize_server?server_id={workspace}");
     plant.ask(Method::GET, &path).token(value).send().await
+}
+
+/// A login with the workspace as audience.
+async fn log_in(plant: &Plant, value: &str, workspace: &str) -> Answer {
+    let ask = plant
+        .ask(Method::POST, "/auth/login")
+        .anonymous()
+        .raw(format!("password={value}&audience={workspace}"))
+        .header("content-type", "application/x-www-form-urlencoded");
+    ask.send().await
 }
 
 #[tokio::test]
@@ -125,13 +138,7 @@ async fn a_login_with_the_workspace_as_audience_takes_over_too() {
     let w1 = plant.resource("workspace", "w1").await;
     legacy(&plant, &w1).await;
     let (new, _, value) = plant.agent("trainer", None).await;
-    let body = format!("password={value}&audience={w1}");
-    let ask = plant
-        .ask(Method::POST, "/auth/login")
-        .anonymous()
-        .raw(body)
-        .header("content-type", "application/x-www-form-urlencoded");
-    assert_eq!(ask.send().await.status, 200);
+    assert_eq!(log_in(&plant, &value, &w1).await.status, 200);
     let access = plant.get(&plant.s(&new, "/access")).await;
     assert!(access.text.contains(&w1), "{}", access.text);
 }
@@ -168,4 +175,40 @@ async fn only_the_same_name_byte_for_byte_takes_over_and_only_by_whoever_could_g
     };
     make("trainer").send().await.assert_problem(403, "privilege_escalation");
     assert_eq!(make("another").send().await.status, 201);
+}
+
+#[tokio::test]
+async fn a_takeover_goes_by_the_policy_at_its_turn_and_not_at_its_call() {
+    let plant = Plant::start().await;
+    let w1 = plant.resource("workspace", "w1").await;
+    legacy(&plant, &w1).await;
+    let (new, _, value) = plant.agent("trainer", None).await;
+    // Somebody else writes, so both calls wait for their turns: the change of the policy first.
+    let url = format!("sqlite://{}", plant.database().display());
+    let mut other = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    // Each of these goes all the way to the database and back.
+    let others = async |count: u32| {
+        for _ in 0..count {
+            assert_eq!(plant.accepts(&value).await, 200);
+        }
+    };
+    let forbid = async {
+        plant.patch(&plant.o("/policy"), json!({"sa_forbidden_roles": ["manager"]})).await
+    };
+    let login = async {
+        others(50).await;
+        log_in(&plant, &value, &w1).await
+    };
+    let release = async {
+        others(100).await;
+        sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    };
+    let (forbidden, entered, ()) = tokio::join!(forbid, login, release);
+    assert_eq!((forbidden.status.as_u16(), entered.status.as_u16()), (200, 200));
+    let rows = plant.get(&plant.o(&format!("/role-bindings?subject_id={new}"))).await;
+    assert_eq!(rows.text("/items/0/role_id"), "manager", "it took over");
+    let told = Gateway { plant: &plant, id: "gw-1" }.snapshot().await;
+    let account = &told.records[&(Kind::Account, new)];
+    assert!(!account.to_string().contains("manager"), "{account}");
 }
