@@ -19,8 +19,10 @@ use crate::settings::FeedToken;
 
 /// Time for a connection, and for a response's head.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Most bytes of an error's body that are looked at.
-const ERROR_BODY: usize = 4096;
+/// Most bytes of a short answer's body that are looked at.
+const SHORT_BODY: usize = 4096;
+/// Time for the body of a short answer, whose head has come.
+const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A feed's base URL.
 #[derive(Clone, Debug)]
@@ -196,8 +198,9 @@ impl FeedClient {
         };
         let response = within(PATIENCE, sender.send_request(request)).await?;
         let (parts, body) = response.into_parts();
-        let _ = Limited::new(body, ERROR_BODY).collect().await;
-        self.post_sender = Some(sender);
+        // The head says it all. A connection whose answer does not end is not used again.
+        let ended = within(SHORT_PATIENCE, Limited::new(body, SHORT_BODY).collect()).await;
+        self.post_sender = ended.is_ok().then_some(sender);
         Ok(parts)
     }
 
@@ -245,8 +248,8 @@ async fn within<T, E: std::fmt::Display>(
 }
 
 async fn position_in(body: Incoming) -> Option<Position> {
-    let bytes = Limited::new(body, ERROR_BODY).collect().await.ok()?.to_bytes();
-    serde_json::from_slice(&bytes).ok()
+    let body = within(SHORT_PATIENCE, Limited::new(body, SHORT_BODY).collect()).await.ok()?;
+    serde_json::from_slice(&body.to_bytes()).ok()
 }
 
 /// A body as lines.

@@ -2,6 +2,7 @@
 //! front of an upstream that answers with prepared bytes. Time is advanced by hand.
 
 mod deadlines;
+mod feed;
 mod forwarding;
 mod refusals;
 mod reloads;
