@@ -49,6 +49,7 @@ pub(crate) struct Member {
     pub(crate) kind: &'static str,
     pub(crate) id: String,
     pub(crate) name: String,
+    pub(crate) state: AccountState,
     pub(crate) org: OrganizationRow,
     pub(crate) key_id: String,
     pub(crate) key_uid: String,
@@ -91,7 +92,7 @@ impl Caller {
                 id: member.id.clone(),
                 name: member.name.clone(),
                 key_id: Some(member.key_id.clone()),
-                state: "active".to_owned(),
+                state: member.state.as_str().to_owned(),
             },
             Caller::Operator { key_id } => Actor {
                 kind: "operator",
@@ -226,6 +227,7 @@ pub(crate) async fn verify(
         kind: owner.kind,
         id: key.owner_id.clone(),
         name: owner.name,
+        state: owner.state,
         org,
         restricted,
         key_id: key.id,
@@ -235,6 +237,63 @@ pub(crate) async fn verify(
         session,
         access,
     }))))
+}
+
+/// What somebody has in hand who wants to end a key.
+pub(crate) enum Holding {
+    /// A key that has ended.
+    Ended,
+    /// A secret of a key, in whatever state that, its owner and the organization are: its holder
+    /// may end it, and do nothing else.
+    Held(Box<Member>),
+    /// Nothing that is known here.
+    Nothing,
+}
+
+/// Whoever holds a key may end it, also one that does not work now: it could work again.
+pub(crate) async fn find_held(
+    conn: &mut SqliteConnection,
+    presented: &Credential,
+    peppers: &PepperRing,
+    now: WallMs,
+) -> Result<Holding, StoreError> {
+    let found = match presented {
+        Credential::Foreign(foreign) => imports::find(conn, foreign).await?,
+        Credential::Native(native) => keys::find_by_id(conn, &native.id().to_string()).await?,
+        Credential::Session(_) => None,
+    };
+    let Some(key) = found else {
+        // What a hit costs.
+        Stored::NOTHING.is_secret_of(presented, KeyId::from_u64(0), peppers);
+        return Ok(Holding::Nothing);
+    };
+    let secret = secret_of(&key, presented, peppers, now);
+    if matches!(key.state()?, KeyState::Deleted | KeyState::Revoked) {
+        return Ok(Holding::Ended);
+    }
+    let secret_generation = match secret {
+        SecretMatch::Current => key.generation,
+        SecretMatch::Retained => key.generation - 1,
+        SecretMatch::None | SecretMatch::RetentionOver => return Ok(Holding::Nothing),
+    };
+    let owner = find_owner(conn, &key).await?;
+    let org = organizations::find(conn, &key.org_id)
+        .await?
+        .ok_or(StoreError::Broken("organization of a key"))?;
+    Ok(Holding::Held(Box::new(Member {
+        kind: owner.kind,
+        id: key.owner_id,
+        name: owner.name,
+        state: owner.state,
+        org,
+        restricted: true,
+        key_id: key.id,
+        key_uid: key.uid,
+        generation: key.generation,
+        secret_generation,
+        session: None,
+        access: Access::nothing(),
+    })))
 }
 
 /// Everything that the owner of a key has, with the place of the root; as it was resolved before, if

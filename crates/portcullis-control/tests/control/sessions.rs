@@ -671,3 +671,48 @@ async fn whoever_holds_a_key_can_end_it() {
     assert_eq!(plant.get(&plant.s(&id, &format!("/keys/{key}"))).await.text("/state"), "revoked");
     assert!(["api_key.revoke", "credential.denied"].contains(&event["action"].as_str().unwrap()));
 }
+
+#[tokio::test]
+async fn whoever_holds_a_key_can_end_it_in_whatever_state_it_is() {
+    let plant = Plant::start().await;
+    let (_, _, other) = plant.agent("other", Some("viewer")).await;
+    let revoke = async |text: &str, by: Option<&str>| {
+        let ask = form(&plant, "/oauth2/revoke", &[("token", text)]);
+        let ask = if let Some(by) = by { ask.token(by) } else { ask };
+        ask.send().await.status.as_u16()
+    };
+    for state in ["key inactive", "account inactive", "expired", "organization suspended"] {
+        let (id, key, value) = plant.agent(state, None).await;
+        let path = plant.s(&id, &format!("/keys/{key}"));
+        let org = format!("/v1/organizations/{}", plant.org);
+        let switch = async |path: &str, token: &str| {
+            plant.ask(Method::POST, path).token(token).json(json!({})).send().await
+        };
+        let done = match state {
+            "key inactive" => switch(&format!("{path}:deactivate"), &plant.admin).await,
+            "account inactive" => switch(&plant.s(&id, ":deactivate"), &plant.admin).await,
+            "expired" => {
+                let soon = json!({"expires_at": "2026-11-22T00:01:00Z"});
+                let done = plant.patch(&path, soon).await;
+                plant.clock.advance_ms(60_000);
+                done
+            }
+            _ => switch(&format!("{org}:suspend"), &plant.operator).await,
+        };
+        assert_eq!(done.status, 200, "{state}: {}", done.text);
+        assert_eq!(plant.accepts(&value).await, 401);
+        let stranger = format!("{}{}", &value[..value.len() - 60], &other[other.len() - 60..]);
+        assert_eq!(revoke(&stranger, None).await, 200, "whether there is such a key is not told");
+        if state != "organization suspended" {
+            assert_eq!(revoke(&value, Some(&other)).await, 400, "{state}");
+        }
+        assert_eq!(revoke(&value, None).await, 200, "{state}");
+        assert_eq!(revoke(&value, None).await, 200, "a repetition is safe");
+        switch(&format!("{org}:resume"), &plant.operator).await;
+        assert_eq!(plant.get(&path).await.text("/state"), "revoked", "{state}");
+        let events = plant.o(&format!("/audit-events?target_id={key}&action=api_key.revoke"));
+        let events = plant.get(&events).await;
+        assert_eq!(events.text("/items/0/actor/id"), id, "{}", events.text);
+        assert_eq!(events.body["items"].as_array().unwrap().len(), 1);
+    }
+}

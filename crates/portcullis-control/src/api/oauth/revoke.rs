@@ -7,7 +7,6 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use portcullis_core::account::KeyState;
 use std::sync::Arc;
 
 use super::answer::OauthError;
@@ -17,13 +16,13 @@ use crate::api::endpoint::{Endpoint, Parameter};
 use crate::api::problem::{Code, Problem};
 use crate::api::work::{Happening, Work};
 use crate::api::{App, Framed, credential};
-use crate::caller::{self, Caller, Credential};
+use crate::caller::{self, Caller, Credential, Holding, Member};
 use crate::domain::imports;
 use crate::domain::keys::{KeySwitch, switch};
 use crate::policy::KeyOp;
 use crate::store::Unit;
 use crate::store::audit::Target;
-use crate::store::keys::{self, KeyRow};
+use crate::store::keys;
 
 /// How long gateways are waited for.
 const PATIENCE_MS: u64 = 2000;
@@ -35,7 +34,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint::post(
     || post(run),
 )
 .notes(
-    "RFC 7009. Whoever holds a key may end it; a client that identifies itself must be its owner. \
+    "RFC 7009. Whoever holds a key may end it, whatever state it is in; a client that identifies itself must be its owner. \
      200 also if there is no such key. 503 if a gateway has not applied it in time: a repetition \
      is safe. Session tokens end with their key.",
 )
@@ -70,18 +69,22 @@ async fn run(
         Some(presented) => presented,
         None => return Ok(StatusCode::OK.into_response()),
     };
-    let member = client::accept(&app, &framed, &presented, None).await?;
-    let own = match (&asker, &member) {
-        (_, None) | (None, Some(_)) => true,
-        (Some(asker), Some(member)) => asker.org.id == member.org.id && asker.id == member.id,
-    };
-    if !own {
-        return Err(OauthError::InvalidRequest("The token belongs to somebody else."));
+    if let Credential::Foreign(foreign) = &presented {
+        imports::settle(&app, foreign, &framed.origin).await?;
     }
-    if member.is_some() {
-        end(&app, &framed, &presented).await?;
-    } else if !was_ended(&app, &presented).await? {
-        return Ok(StatusCode::OK.into_response());
+    let mut view = app.store.view().await?;
+    let found = caller::find_held(view.conn(), &presented, &app.peppers, app.now()).await?;
+    drop(view);
+    match found {
+        Holding::Nothing => return Ok(StatusCode::OK.into_response()),
+        Holding::Ended => {}
+        Holding::Held(holder) => {
+            let is_own = |asker: &Member| asker.org.id == holder.org.id && asker.id == holder.id;
+            if !asker.as_ref().is_none_or(is_own) {
+                return Err(OauthError::InvalidRequest("The token belongs to somebody else."));
+            }
+            end(&app, &framed, &presented).await?;
+        }
     }
     // Also a repetition waits: the first call may have been answered too early for some gateway.
     let position = app.publisher.position();
@@ -98,11 +101,9 @@ async fn end(app: &App, framed: &Framed, presented: &Credential) -> Result<(), O
     let now = app.now();
     let mut unit = Unit::begin(&app.store, Arc::clone(&app.ledger), now).await?;
     let _ = framed.settlement.set(unit.settlement());
-    let as_of = unit.as_of();
-    let verdict = caller::verify(unit.conn(), presented, app, as_of, now).await?;
-    let Ok(caller @ Caller::Member(_)) = verdict else { return Ok(()) };
-    let Caller::Member(member) = &caller else { return Ok(()) };
-    let (org, key_id) = (member.org.clone(), member.key_id.clone());
+    let found = caller::find_held(unit.conn(), presented, &app.peppers, now).await?;
+    let Holding::Held(holder) = found else { return Ok(()) };
+    let (org, key_id) = (holder.org.clone(), holder.key_id.clone());
     let (to, action) = match org.policy.key_ops.contains(&KeyOp::Revoke) {
         true => (KeySwitch::Revoke, "api_key.revoke"),
         false => (KeySwitch::Delete, "api_key.delete"),
@@ -113,7 +114,7 @@ async fn end(app: &App, framed: &Framed, presented: &Credential) -> Result<(), O
     let mut work = Work {
         app: app.clone(),
         unit,
-        caller,
+        caller: Caller::Member(holder),
         org: Some(org),
         origin: framed.origin.clone(),
         once: None,
@@ -125,20 +126,4 @@ async fn end(app: &App, framed: &Framed, presented: &Credential) -> Result<(), O
         work.commit(&org_id, happening).await?;
     }
     Ok(())
-}
-
-/// Whether it names a key that exists no more.
-async fn was_ended(app: &App, presented: &Credential) -> Result<bool, OauthError> {
-    let mut view = app.store.view().await?;
-    let row: Option<KeyRow> = match presented {
-        Credential::Foreign(foreign) => imports::find(view.conn(), foreign).await?,
-        Credential::Native(native) => {
-            keys::find_by_id(view.conn(), &native.id().to_string()).await?
-        }
-        Credential::Session(_) => None,
-    };
-    match row {
-        Some(row) => Ok(matches!(row.state()?, KeyState::Deleted | KeyState::Revoked)),
-        None => Ok(false),
-    }
 }
