@@ -22,10 +22,9 @@ use super::body::{MAX_BODY, read_whole, too_large};
 use super::fields::Fields;
 use super::problem::{Code, Problem};
 use super::query::Query;
-use super::{App, Denial, Framed, credential};
+use super::{App, Framed, credential};
 use crate::caller::{self, Caller, Credential, Refused};
 use crate::domain::imports;
-use crate::store::audit::{CREDENTIAL_DENIED, Target};
 
 /// A request that nothing is known about yet.
 pub(crate) struct Call {
@@ -189,20 +188,7 @@ impl Call {
 
     /// All refusals look the same; the audit log gets the reason.
     pub(super) fn refused(&self, refused: Refused) -> Problem {
-        let Refused { reason, known } = refused;
-        if let Some((org_id, actor)) = known.map(|known| *known) {
-            let key_id = actor.key_id.clone().unwrap_or_default();
-            self.framed.note_use(&key_id, None);
-            let target = Target { kind: "api_key", id: key_id, name: String::new() };
-            let action = CREDENTIAL_DENIED.to_owned();
-            let _ = self.framed.denial.set(Denial {
-                org_id,
-                actor,
-                action,
-                target,
-                reason: Some(reason),
-            });
-        }
+        self.framed.note_refusal(refused);
         Problem::new(Code::InvalidToken, "The credential is not valid.")
     }
 }

@@ -44,6 +44,7 @@ use portcullis_core::time::{Clock, WallMs};
 use serde_json::json;
 use tokio::sync::{Mutex, watch};
 
+use crate::caller::Refused;
 use crate::cursor::CursorKey;
 use crate::publisher::Publisher;
 use crate::resolve::Remembered;
@@ -51,7 +52,7 @@ use crate::sealer::Sealer;
 use crate::sessions::Sessions;
 use crate::settings::Settings;
 use crate::slow::SlowHashes;
-use crate::store::audit::{Actor, Event, Origin, Outcome, Target};
+use crate::store::audit::{Actor, CREDENTIAL_DENIED, Event, Origin, Outcome, Target};
 use crate::store::unit::{self, Ledger};
 use crate::store::writer::Settlement;
 use crate::store::{OpenError, Store, StoreError, checkpoints, feed, installation};
@@ -224,7 +225,7 @@ pub(crate) struct Denial {
     pub(crate) actor: Actor,
     pub(crate) action: String,
     pub(crate) target: Target,
-    /// For refused credentials; a denied permission has its own reason.
+    /// For refused credentials, and for what is denied without a problem.
     pub(crate) reason: Option<&'static str>,
 }
 
@@ -243,6 +244,22 @@ impl Framed {
     /// Notes the key that the call presented; it is counted when the answer is known.
     pub(crate) fn note_use(&self, key_id: &str, generation: Option<i64>) {
         let _ = self.used.set((key_id.to_owned(), generation));
+    }
+
+    /// Notes that the call's credential was refused, and why; the audit log is told if the key is
+    /// known.
+    pub(crate) fn note_refusal(&self, refused: Refused) {
+        let Refused { reason, known } = refused;
+        let Some((org_id, actor)) = known.map(|known| *known) else { return };
+        let key_id = actor.key_id.clone().unwrap_or_default();
+        self.note_use(&key_id, None);
+        let _ = self.denial.set(Denial {
+            org_id,
+            actor,
+            action: CREDENTIAL_DENIED.to_owned(),
+            target: Target { kind: "api_key", id: key_id, name: String::new() },
+            reason: Some(reason),
+        });
     }
 }
 
@@ -287,11 +304,13 @@ async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Resp
         if let Some(internal) = &problem.internal {
             tracing::error!(request_id, code = problem.code.label(), internal, "call failed");
         }
-        audit_denial(&app, &framed, &problem).await;
+        audit_denial(&app, &framed, Some(&problem)).await;
         response = written(&problem, response.headers().get(header::ALLOW), &instance, &request_id);
         if bodiless {
             *response.body_mut() = axum::body::Body::empty();
         }
+    } else {
+        audit_denial(&app, &framed, None).await;
     }
     if let Some((key_id, generation)) = framed.used.get() {
         let denied = matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
@@ -342,24 +361,28 @@ fn written(
     response
 }
 
-async fn audit_denial(app: &App, framed: &Framed, problem: &Problem) {
+/// Records what was noted of a denied call. What answers in the words of another standard has no
+/// problem: it is denied if a reason was noted.
+async fn audit_denial(app: &App, framed: &Framed, problem: Option<&Problem>) {
     let Some(denial) = framed.denial.get() else { return };
     let now = app.now();
-    let reason = match problem.code {
-        Code::PermissionDenied => match &problem.required_permission {
-            Some(permission) => format!("permission_denied {permission}"),
-            None => "permission_denied".to_owned(),
-        },
-        Code::PrivilegeEscalation => "privilege_escalation".to_owned(),
-        Code::InvalidToken => {
+    let reason = match problem.map(|problem| (problem.code, problem.required_permission)) {
+        Some((Code::PermissionDenied, Some(permission))) => {
+            format!("permission_denied {permission}")
+        }
+        Some((Code::PermissionDenied, None)) => "permission_denied".to_owned(),
+        Some((Code::PrivilegeEscalation, _)) => "privilege_escalation".to_owned(),
+        Some((Code::InvalidToken, _)) | None => {
             let Some(reason) = denial.reason else { return };
             let key_id = denial.actor.key_id.clone().unwrap_or_default();
-            if !app.refusals.is_first(key_id, reason, now).await {
+            if denial.action == CREDENTIAL_DENIED
+                && !app.refusals.is_first(key_id, reason, now).await
+            {
                 return;
             }
             reason.to_owned()
         }
-        _ => return,
+        Some(_) => return,
     };
     let Denial { org_id, actor, action, target, reason: _ } = denial.clone();
     let event = Event {

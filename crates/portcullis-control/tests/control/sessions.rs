@@ -716,3 +716,75 @@ async fn whoever_holds_a_key_can_end_it_in_whatever_state_it_is() {
         assert_eq!(events.body["items"].as_array().unwrap().len(), 1);
     }
 }
+
+#[tokio::test]
+async fn refused_logins_and_clients_are_audited_like_refused_callers() {
+    let plant = Plant::start().await;
+    let (id, key, value) = plant.agent("ci", None).await;
+    let (_, asker, secret) = plant.agent("resource-server", Some("admin")).await;
+    assert_eq!(
+        plant.post(&plant.s(&id, &format!("/keys/{key}:deactivate")), json!({})).await.status,
+        200
+    );
+    let grant = ("grant_type", "client_credentials");
+    let told = plant.o("/audit-events?action=credential.denied&count=true&order_by=-created_at");
+    let mut count = 0;
+    for (path, pairs) in [
+        ("/auth/login", vec![("password", &*value)]),
+        ("/oauth2/token", vec![grant, ("client_id", &*key), ("client_secret", &*value)]),
+        (
+            "/oauth2/token",
+            vec![
+                ("grant_type", EXCHANGE),
+                ("subject_token", &*value),
+                ("subject_token_type", API_KEY),
+            ],
+        ),
+        ("/oauth2/introspect", vec![("client_secret", &*value), ("token", "x")]),
+        ("/oauth2/revoke", vec![("client_secret", &*value), ("token", "x")]),
+    ] {
+        plant.clock.advance_ms(60_000);
+        for _ in 0..3 {
+            let refused = form(&plant, path, &pairs).send().await;
+            assert!(matches!(refused.status.as_u16(), 400 | 401), "{path}: {}", refused.text);
+        }
+        count += 1;
+        let list = plant.get(&told).await;
+        assert_eq!(list.number("/total"), count, "one per key, reason and minute: {path}");
+        assert_eq!(list.text("/items/0/reason"), "key_inactive");
+        assert_eq!(list.text("/items/0/target/id"), key);
+        assert_eq!(list.text("/items/0/actor/id"), id);
+        assert_eq!(list.text("/items/0/ip"), "127.0.0.1");
+    }
+    // Strangers, and keys that are only asked about, leave nothing.
+    let stranger = "ptc_063UfDVRKBz_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3h0BAr";
+    plant.clock.advance_ms(60_000);
+    login(&plant, stranger).await;
+    let asked = [("client_id", &*asker), ("client_secret", &*secret), ("token", &*value)];
+    let asked = form(&plant, "/oauth2/introspect", &asked).send().await;
+    assert_eq!(asked.body, json!({"active": false}));
+    assert_eq!(plant.get(&told).await.number("/total"), count);
+    // A client of one key that shows another one is told apart.
+    let pairs = [grant, ("client_id", &*key), ("client_secret", &*secret)];
+    assert_eq!(form(&plant, "/oauth2/token", &pairs).send().await.status, 401);
+    let list = plant.get(&told).await;
+    assert_eq!(
+        (list.number("/total"), list.text("/items/0/reason")),
+        (count + 1, "client_id".into())
+    );
+
+    // Who is known and may not introspect is denied like everywhere.
+    let (weak_id, _, weak) = plant.agent("weak", None).await;
+    let refused =
+        form(&plant, "/oauth2/introspect", &[("token", &value)]).token(&weak).send().await;
+    assert_eq!(refused.status, 403);
+    let event = plant.last_event().await;
+    assert_eq!(
+        (&event["action"], &event["reason"], &event["actor"]["id"]),
+        (
+            &json!("oauth.introspect"),
+            &json!("permission_denied credential:verify"),
+            &json!(weak_id)
+        )
+    );
+}

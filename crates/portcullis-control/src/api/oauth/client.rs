@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, header};
 use super::answer::OauthError;
 use super::form::Form;
 use crate::api::{App, Framed, credential};
-use crate::caller::{Caller, Credential, Member};
+use crate::caller::{self, Caller, Credential, Member, Refused};
 use crate::domain::imports;
 
 /// A member whose key was accepted at an OAuth endpoint.
@@ -56,25 +56,58 @@ fn of_header(app: &App, line: &str) -> Result<(Option<String>, Credential), Oaut
     Ok((Some(id), presented))
 }
 
-/// The member behind a credential; `None` if it is not accepted, the operator's included. `stated`
-/// is the client id that came with it: the id or the uid of that very key, or nothing.
+/// The member behind the credential that a call is made with; `None` if it is not accepted, the
+/// operator's included. A refusal is noted for the audit log. `stated` is the client id that came
+/// with it: the id or the uid of that very key, or nothing.
 pub(super) async fn accept(
     app: &App,
     framed: &Framed,
     presented: &Credential,
     stated: Option<&str>,
 ) -> Result<Option<Member>, OauthError> {
+    let caller = match verify(app, framed, presented).await? {
+        Ok(caller) => caller,
+        Err(refused) => {
+            framed.note_refusal(refused);
+            return Ok(None);
+        }
+    };
+    let actor = caller.actor();
+    let Caller::Member(member) = caller else { return Ok(None) };
+    let named = match stated {
+        None | Some("") => true,
+        Some(id) => id == member.key_id || id == member.key_uid,
+    };
+    if !named {
+        let known = Some(Box::new((member.org.id, actor)));
+        framed.note_refusal(Refused { reason: "client_id", known });
+        return Ok(None);
+    }
+    framed.note_use(&member.key_id, Some(member.secret_generation));
+    Ok(Some(*member))
+}
+
+/// The member behind a credential that a call is about: nobody used it, so nothing is noted.
+pub(super) async fn look_up(
+    app: &App,
+    framed: &Framed,
+    presented: &Credential,
+) -> Result<Option<Member>, OauthError> {
+    match verify(app, framed, presented).await? {
+        Ok(Caller::Member(member)) => Ok(Some(*member)),
+        Ok(Caller::Operator { .. }) | Err(_) => Ok(None),
+    }
+}
+
+async fn verify(
+    app: &App,
+    framed: &Framed,
+    presented: &Credential,
+) -> Result<Result<Caller, Refused>, OauthError> {
     if let Credential::Foreign(foreign) = presented {
         imports::settle(app, foreign, &framed.origin).await?;
     }
     let mut view = app.store.view().await?;
     let as_of = view.as_of();
-    let verdict = crate::caller::verify(view.conn(), presented, app, as_of, app.now()).await?;
-    let Ok(Caller::Member(member)) = verdict else { return Ok(None) };
-    framed.note_use(&member.key_id, Some(member.secret_generation));
-    let named = match stated {
-        None | Some("") => true,
-        Some(id) => id == member.key_id || id == member.key_uid,
-    };
-    Ok(named.then_some(*member))
+    Ok(caller::verify(view.conn(), presented, app, as_of, app.now()).await?)
 }

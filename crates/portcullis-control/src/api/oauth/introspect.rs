@@ -15,8 +15,9 @@ use super::client;
 use super::form::Form;
 use crate::api::admission::permission;
 use crate::api::endpoint::{Endpoint, Parameter};
-use crate::api::{App, Framed, credential};
-use crate::caller::Member;
+use crate::api::{App, Denial, Framed, credential};
+use crate::caller::{Caller, Member};
+use crate::store::audit::Target;
 use crate::store::keys;
 
 pub(super) const ENDPOINT: Endpoint = Endpoint::post(
@@ -57,17 +58,29 @@ async fn run(
     let root = &asker.org.root_resource_id;
     let access = &asker.access;
     if !access.allows_method("POST") || !access.permits(&permission("credential:verify"), root) {
+        deny(&framed, asker);
         return Err(OauthError::InsufficientScope);
     }
     let text = form.text("token").ok_or(OauthError::InvalidRequest("token is missing."))?;
     let found = match credential::read_bearer(&app.prefix, text) {
-        Some(presented) => client::accept(&app, &framed, &presented, None).await?,
+        Some(presented) => client::look_up(&app, &framed, &presented).await?,
         None => None,
     };
     match found.filter(|member| member.org.id == asker.org.id) {
         Some(member) => Ok(unstored(describe(&app, member).await?)),
         None => Ok(unstored(json!({"active": false}))),
     }
+}
+
+/// Notes for the audit log who may not ask.
+fn deny(framed: &Framed, asker: Member) {
+    let _ = framed.denial.set(Denial {
+        org_id: asker.org.id.clone(),
+        actor: Caller::Member(Box::new(asker)).actor(),
+        action: "oauth.introspect".to_owned(),
+        target: Target { kind: "credential", id: String::new(), name: String::new() },
+        reason: Some("permission_denied credential:verify"),
+    });
 }
 
 async fn describe(app: &App, mut member: Member) -> Result<Value, OauthError> {
