@@ -6,13 +6,15 @@
 //! same body     the written answer, Idempotency-Replayed: true; a secret once, and only while it works
 //! other body    422 idempotency_key_reused
 //! still running 409 idempotency_in_progress
+//! cut off       409 idempotency_outcome_unknown
 //! refused       nothing is written: the call had no effect and may be sent again
 //! ```
 //!
 //! An operation of several transactions (a batch) writes a sign with the first of them and its
-//! answer at the end. If the process dies in between, the sign stays, and the call is in progress for
-//! ever: whether to go on is for the caller to find out. What changes nothing has no transaction; its
-//! answer is written afterwards.
+//! answer at the end. If the process dies in between, or the caller goes away, the sign stays without
+//! a call that runs: what was done is for the caller to find out. No other process runs it, for the
+//! data directory is locked by one; several on one database would have to sign with their names.
+//! What changes nothing has no transaction; its answer is written afterwards.
 //!
 //! Secrets are kept sealed ([`crate::sealer`]), for a quarter of an hour at most. They never stand in
 //! the written body.
@@ -101,6 +103,13 @@ fn read_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 fn in_progress() -> Problem {
     let detail = "The first call with this Idempotency-Key has not been answered.";
     Problem::new(Code::IdempotencyInProgress, detail)
+}
+
+fn outcome_unknown() -> Problem {
+    let detail = "The first call with this Idempotency-Key was cut off: some of it may be done, and \
+                  nothing more of it will be. Look at what it was about, and send the rest with \
+                  another key.";
+    Problem::new(Code::IdempotencyOutcomeUnknown, detail)
 }
 
 fn oldest_ms(now: WallMs) -> i64 {
@@ -317,13 +326,14 @@ async fn working_generation(
     Ok((allowed && works).then_some(row.generation))
 }
 
-/// Gives a written answer again.
+/// Gives a written answer again. A call that has none does not run any more: this one has taken its
+/// place among those that run.
 async fn replay(admitted: &Admitted, name: &CallName, digest: &str, row: AnswerRow) -> Reply {
     if row.digest != digest {
         let detail = "Another body was sent with this Idempotency-Key.";
         return Err(Problem::new(Code::IdempotencyKeyReused, detail));
     }
-    let Some(text) = row.body else { return Err(in_progress()) };
+    let Some(text) = row.body else { return Err(outcome_unknown()) };
     let mut body: Value =
         serde_json::from_str(&text).map_err(|_| StoreError::Broken("idempotent answer"))?;
     if let Some(sealed) = &row.sealed {

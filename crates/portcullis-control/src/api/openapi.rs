@@ -444,6 +444,7 @@ fn refusals(operation: &Operation) -> Map<String, Value> {
     if operation.method == Verb::Post {
         add(Code::IdempotencyInProgress);
         add(Code::IdempotencyKeyReused);
+        add(Code::IdempotencyOutcomeUnknown);
     }
     for code in operation.codes {
         add(*code);

@@ -44,6 +44,7 @@ codes! {
     EntitlementRequired = "entitlement_required", 402, "The plan does not include this";
     IdempotencyInProgress = "idempotency_in_progress", 409, "The first call is still running";
     IdempotencyKeyReused = "idempotency_key_reused", 422, "The key was used for another call";
+    IdempotencyOutcomeUnknown = "idempotency_outcome_unknown", 409, "The first call was cut off";
     ImmutableObject = "immutable_object", 409, "This object cannot be changed";
     Internal = "internal", 500, "Internal error";
     InvalidCursor = "invalid_cursor", 400, "The cursor does not belong to this list";

@@ -27,7 +27,7 @@ pub(crate) struct AnswerRow {
     /// Where the change stands in the feed; absent if nothing was changed in one step.
     pub(crate) epoch: Option<i64>,
     pub(crate) seq: Option<i64>,
-    /// Absent while the call is on its way.
+    /// Absent while the call is on its way, and for ever if it was cut off.
     pub(crate) body: Option<String>,
     pub(crate) sealed: Option<String>,
     pub(crate) sealed_until_ms: Option<i64>,

@@ -221,3 +221,30 @@ async fn the_header_is_checked() {
     let twice = twice.second_header("idempotency-key", "a").json(json!({"username": "ci"}));
     twice.send().await.assert_faults(&[("Idempotency-Key", "bad_format")]);
 }
+
+#[tokio::test]
+async fn a_batch_that_was_cut_off_says_so_and_not_that_it_runs() {
+    let mut plant = Plant::start().await;
+    let (id, key, _) = plant.agent("ci", None).await;
+    let path = plant.s(&id, "/keys:batch");
+    let batch = json!({"action": "deactivate", "ids": [key]});
+    assert_eq!(post(&plant, &path, "a", batch.clone()).await.status, 200);
+    // As a process leaves it that dies after the first change and before the answer.
+    plant.stop().await;
+    let url = format!("sqlite://{}", plant.database().display());
+    let mut conn = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    let statement = "UPDATE idempotent_answers SET status = NULL, body = NULL, narrowing = NULL,
+         epoch = NULL, seq = NULL";
+    let done = sqlx::query(statement).execute(&mut conn).await.unwrap();
+    assert_eq!(done.rows_affected(), 1);
+    conn.close().await.unwrap();
+    plant.restart().await;
+
+    for _ in 0..2 {
+        let again = post(&plant, &path, "a", batch.clone()).await;
+        again.assert_problem(409, "idempotency_outcome_unknown");
+    }
+    let other = json!({"action": "activate", "ids": [key]});
+    post(&plant, &path, "a", other).await.assert_problem(422, "idempotency_key_reused");
+    assert_eq!(post(&plant, &path, "b", batch).await.status, 200);
+}
