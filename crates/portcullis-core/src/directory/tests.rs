@@ -266,6 +266,15 @@ fn an_earlier_generation_is_held() {
 }
 
 #[test]
+fn a_key_without_a_first_generation_is_unreadable() {
+    let mut world = World::new();
+    let outcome = world.put(Kind::Key, &id(2), key_record(&key(2, 2), json!({"generation": 0})));
+    let refused: Vec<&str> = outcome.refused.iter().map(|refused| &*refused.why).collect();
+    assert_eq!(refused, ["generation: it begins with 1"]);
+    assert_eq!(world.reason(&key(2, 2), NOW), Some(DenyReason::UnknownKey));
+}
+
+#[test]
 fn a_bad_record_refuses_itself_and_nothing_else() {
     let mut world = World::new();
     let bad = [

@@ -152,6 +152,10 @@ impl Ledger {
     ) -> Result<(KeyId, Entry), RecordFault> {
         let key: KeyId = id.parse().map_err(|error| RecordFault::at("id", error))?;
         let record: KeyRecord = read(record, &["cnf", "restrict", "sources", "not_before_ms"])?;
+        // 0 is the generation of a key that was never seen.
+        if record.generation == 0 {
+            return Err(RecordFault::at("generation", "it begins with 1"));
+        }
         let current = &record.current;
         let parts = (current.alg, current.pepper, current.digest.as_str());
         let Hashed { digest, hashing, pepper } = Hashed::read("current", parts)?;
