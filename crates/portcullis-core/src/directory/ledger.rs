@@ -1,6 +1,7 @@
 //! The directory's one writer: folds the feed into views. A bad record refuses itself and is
 //! reported; a tombstone outlives every snapshot; nothing un-revokes.
 
+mod apply;
 mod prepare;
 
 use std::collections::HashMap;
@@ -9,15 +10,11 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use serde_json::Value;
 
-use crate::feed::{Change, Kind, Position, RecordFault, RecordSum, StateDigest, Txn};
-use crate::key::{Digest, KeyId};
+use crate::feed::{Kind, Position, RecordFault, RecordSum, StateDigest};
 
 use super::foreign::{ForeignIndex, Rehash};
 use super::grants::{Access, Symbols, number};
-use super::keys::Entry;
-use super::{
-    Account, Directory, KeyTable, MAX_CHAIN, Mixer, Org, Places, Presence, Slab, Standing,
-};
+use super::{Directory, KeyTable, Mixer, Org, Places, Presence, Slab, Standing};
 use prepare::Prepared;
 
 /// A record that was not applied because of its content.
@@ -124,14 +121,18 @@ impl Books {
         found: &Result<Prepared, RecordFault>,
     ) -> RecordSum {
         if let Ok(Prepared::Account(index, ..)) = found {
-            let index = *index as usize;
-            if self.account_sums.len() <= index {
-                self.account_sums.resize(index + 1, RecordSum::default());
-            }
-            std::mem::replace(&mut self.account_sums[index], sum)
+            self.enter_account(*index, sum)
         } else {
             self.sums.insert((kind, id.into()), sum).unwrap_or_default()
         }
+    }
+
+    fn enter_account(&mut self, index: u32, sum: RecordSum) -> RecordSum {
+        let index = index as usize;
+        if self.account_sums.len() <= index {
+            self.account_sums.resize(index + 1, RecordSum::default());
+        }
+        std::mem::replace(&mut self.account_sums[index], sum)
     }
 
     /// Takes the share of a record out, if it had one.
@@ -215,31 +216,6 @@ impl Ledger {
         }
     }
 
-    /// Applies a transaction that [`Ledger::fit`] called next. Changes whose records are bad are
-    /// refused one by one, the others take effect; the position advances either way.
-    pub fn apply(&mut self, txn: &Txn) -> Outcome {
-        let mut outcome = Outcome::default();
-        for change in &txn.changes {
-            let applied = match change {
-                Change::Put { kind, id, record } => self.put(*kind, id, record, &mut outcome),
-                Change::Delete { kind, id } => self.delete(*kind, id),
-                Change::Revoke { kind, id, expires_at_ms: _ } => self.revoke(*kind, id),
-            };
-            match applied {
-                Ok(true) => outcome.applied += 1,
-                Ok(false) => {}
-                Err(RecordFault(why)) => outcome.refused.push(Refused {
-                    seq: txn.position.seq,
-                    kind: change.kind(),
-                    id: change.id().to_owned(),
-                    why,
-                }),
-            }
-        }
-        self.live.position = txn.position;
-        outcome
-    }
-
     /// Replaces the whole state. Tombstones and generations already seen outlive it; a bad record
     /// leaves its old entry in place.
     ///
@@ -288,7 +264,7 @@ impl Ledger {
                     if let Prepared::Resource(index, _) = found {
                         resources.push((id.clone(), index));
                     }
-                    let dead = self.is_dead(&found);
+                    let dead = self.live.holds(&found);
                     if !dead {
                         fresh.settle(found);
                     }
@@ -451,167 +427,6 @@ impl Ledger {
         self.live.keys.put(found.key, fast, sum);
         true
     }
-
-    /// Whether a record would bring back a revoked account.
-    fn is_dead(&self, found: &Prepared) -> bool {
-        match found {
-            Prepared::Account(index, ..) => {
-                let old = self.live.accounts.get(*index);
-                old.is_some_and(|old| old.presence() == Presence::Revoked)
-            }
-            Prepared::Block(_)
-            | Prepared::Opaque
-            | Prepared::Org(..)
-            | Prepared::Resource(..)
-            | Prepared::Role(..)
-            | Prepared::Set(..)
-            | Prepared::Signer(_) => false,
-        }
-    }
-
-    fn put(
-        &mut self,
-        kind: Kind,
-        id: &str,
-        record: &Value,
-        outcome: &mut Outcome,
-    ) -> Result<bool, RecordFault> {
-        let sum = RecordSum::of(kind, id, record);
-        self.count_out(kind, id);
-        self.books.digest.add(sum);
-        *self.books.counts.of(kind) += 1;
-        if kind == Kind::Key {
-            let prepared = self.prepare_key(id, record).and_then(|(key, entry)| {
-                self.live.foreign.admits(key, &entry)?;
-                Ok((key, entry))
-            });
-            let (key, entry) = prepared.inspect_err(|_| {
-                self.books.sums.insert((kind, id.into()), sum);
-            })?;
-            let old = self.live.keys.find(key);
-            if old.is_some_and(|old| is_held(old, entry.generation)) {
-                outcome.held.push(Held { kind, id: id.to_owned() });
-                self.live.keys.set_sum(key, sum);
-                return Ok(false);
-            }
-            if let Some(old) = old {
-                self.live.foreign.leave(key, old.digest(), old.extra.as_deref());
-            }
-            self.live.foreign.enter(key, entry.digest, entry.extra.as_deref());
-            self.live.keys.put(key, entry, sum);
-            return Ok(true);
-        }
-        let found = self.prepare(kind, id, record);
-        self.books.enter(kind, id, sum, &found);
-        let found = found?;
-        if self.is_dead(&found) {
-            outcome.held.push(Held { kind, id: id.to_owned() });
-            return Ok(false);
-        }
-        if let Prepared::Resource(index, node) = &found
-            && !self.fits_tree(*index, node.parent)
-        {
-            return Err(RecordFault(TREE.to_owned()));
-        }
-        self.live.settle(found);
-        Ok(true)
-    }
-
-    fn delete(&mut self, kind: Kind, id: &str) -> Result<bool, RecordFault> {
-        match kind {
-            Kind::Account | Kind::Key => {
-                return Err(RecordFault::at("op", "keys and accounts are revoked, not deleted"));
-            }
-            Kind::Org => {
-                if let Some(&index) = self.orgs.get(id) {
-                    self.live.orgs.entry(index).presence = Presence::Absent;
-                }
-            }
-            Kind::Resource => {
-                if let Some(index) = self.live.places.get(id) {
-                    self.live.nodes.entry(index).presence = Presence::Absent;
-                }
-            }
-            Kind::Role => {
-                let index = self.symbols.role(id);
-                *self.live.roles.entry(index) = None;
-            }
-            Kind::Set => {
-                let index = number(&mut self.sets, id);
-                *self.live.sets.entry(index) = None;
-            }
-            Kind::Block => {
-                let others = self.live.blocks.iter().filter(|block| *block.id != *id);
-                self.live.blocks = others.cloned().collect();
-            }
-            Kind::Signer => {
-                let others = self.live.signers.iter().filter(|signer| signer.kid() != id);
-                self.live.signers = others.cloned().collect();
-            }
-            Kind::Plan | Kind::Quota => {}
-        }
-        self.count_out(kind, id);
-        Ok(true)
-    }
-
-    fn revoke(&mut self, kind: Kind, id: &str) -> Result<bool, RecordFault> {
-        self.count_out(kind, id);
-        match kind {
-            Kind::Key => {
-                let key: KeyId = id.parse().map_err(|error| RecordFault::at("id", error))?;
-                if !self.live.keys.revoke(key) {
-                    self.live.keys.put(key, GRAVE, RecordSum::default());
-                }
-                Ok(true)
-            }
-            Kind::Account => {
-                let index = self.account_index(id);
-                let account = self.live.accounts.entry(index);
-                self.dead_accounts += usize::from(account.presence() != Presence::Revoked);
-                *account = Account::new(Presence::Revoked, account.access());
-                Ok(true)
-            }
-            Kind::Block
-            | Kind::Org
-            | Kind::Plan
-            | Kind::Quota
-            | Kind::Resource
-            | Kind::Role
-            | Kind::Set
-            | Kind::Signer => Err(RecordFault::at("op", "only keys and accounts are revoked")),
-        }
-    }
-
-    /// Takes the record that is live under this name out of digest and counts.
-    fn count_out(&mut self, kind: Kind, id: &str) {
-        let key = if kind == Kind::Key { id.parse().ok() } else { None };
-        let account = if kind == Kind::Account { self.find_account(id) } else { None };
-        let mut sum = RecordSum::default();
-        if let Some(key) = key {
-            sum = self.live.keys.sum(key).unwrap_or_default();
-            if sum != RecordSum::default() {
-                self.live.keys.set_sum(key, RecordSum::default());
-            }
-        }
-        if let Some(slot) =
-            account.and_then(|index| self.books.account_sums.get_mut(index as usize))
-        {
-            sum = std::mem::take(slot);
-        }
-        if sum == RecordSum::default() {
-            sum = self.books.sums.remove(&(kind, id.into())).unwrap_or_default();
-        }
-        self.books.leave(kind, sum);
-    }
-
-    /// Whether a node may hang under this parent: no cycle, not too deep.
-    fn fits_tree(&self, index: u32, parent: u32) -> bool {
-        let Some(above) = self.live.chain(parent) else {
-            // The parent may come later in the same transaction; until then nothing is granted.
-            return parent != index;
-        };
-        !above.contains(&index) && above.len() < MAX_CHAIN
-    }
 }
 
 const TREE: &str = "parent: a known place that is not below this one, at most 16 levels deep";
@@ -630,17 +445,6 @@ fn none() -> Slab<Org> {
     *orgs.entry(0) = Org::default();
     orgs
 }
-
-/// A tombstone of a key that was never seen.
-const GRAVE: Entry = Entry {
-    digest: Digest::DUMMY,
-    pepper: 0,
-    account: 0,
-    generation: 0,
-    standing: Standing::Revoked,
-    expires_at: None,
-    extra: None,
-};
 
 /// Whether a key's record would bring back what has ended: a tombstone, or an earlier secret.
 fn is_held(old: &super::Slot, generation: u32) -> bool {

@@ -82,9 +82,13 @@ impl World {
     }
 
     fn change(&mut self, change: Change) -> Outcome {
+        self.apply(vec![change])
+    }
+
+    fn apply(&mut self, changes: Vec<Change>) -> Outcome {
         let here = self.ledger.position();
         let position = Position { epoch: 1, seq: here.seq + 1 };
-        self.ledger.apply(&Txn { position, at_ms: 0, changes: vec![change], sig: None })
+        self.ledger.apply(&Txn { position, at_ms: 0, changes, sig: None })
     }
 
     fn put(&mut self, kind: Kind, id: &str, record: Value) -> Outcome {
@@ -274,8 +278,59 @@ fn a_key_without_a_first_generation_is_unreadable() {
     assert_eq!(world.reason(&key(2, 2), NOW), Some(DenyReason::UnknownKey));
 }
 
+/// What is granted may be taken back only together with what was to replace it, and the other way
+/// round; but what is revoked is revoked.
 #[test]
-fn a_bad_record_refuses_itself_and_nothing_else() {
+fn a_bad_record_refuses_its_transaction_except_for_the_revocations() {
+    let bad = [
+        (Kind::Role, "viewer", json!({"permissions": ["@other"]})),
+        (Kind::Account, "sa1", json!({"org": "o1", "state": "active", "crit": ["moon"]})),
+        (Kind::Key, "short", json!({})),
+        // Below itself, which shows only when the places are put together.
+        (Kind::Resource, "o1:cluster/c1", json!({"parent": "cluster/c2"})),
+    ];
+    for (kind, name, record) in bad {
+        let mut world = World::new();
+        world.put(Kind::Key, &id(2), key_record(&key(2, 2), json!({})));
+        world.put(Kind::Block, "b", json!({"match": {"key": id(1)}}));
+        let put = |kind, id: &str, record| Change::Put { kind, id: id.to_owned(), record };
+        let third = key_record(&key(3, 3), json!({}));
+        let below = json!({"parent": "cluster/c1"});
+        let outcome = world.apply(vec![
+            Change::Delete { kind: Kind::Block, id: "b".to_owned() },
+            put(Kind::Resource, "o1:cluster/c2", below.clone()),
+            put(Kind::Key, &id(3), third.clone()),
+            Change::Revoke { kind: Kind::Key, id: id(2), expires_at_ms: None },
+            put(kind, name, record.clone()),
+        ]);
+        assert_eq!((outcome.applied, outcome.refused.len()), (1, 4), "{name}: {outcome:?}");
+        assert!(!outcome.refused[3].why.starts_with("another"), "{name}: {outcome:?}");
+        assert_eq!(world.ledger.position().seq, 9);
+        let reason = |world: &World, number| world.reason(&key(number, number), NOW);
+        assert_eq!(reason(&world, 1), Some(DenyReason::Blocked), "{name}");
+        assert_eq!(reason(&world, 2), Some(DenyReason::KeyRevoked), "{name}");
+        assert_eq!(reason(&world, 3), Some(DenyReason::UnknownKey), "{name}");
+
+        // The digest is that of what the control plane has, and the next snapshot brings the rest.
+        for (kind, id, record) in [
+            (kind, name.to_owned(), record),
+            (Kind::Resource, "o1:cluster/c2".to_owned(), below),
+            (Kind::Key, id(3), third),
+        ] {
+            world.records.insert((kind, id), record);
+        }
+        world.records.remove(&(Kind::Block, "b".to_owned()));
+        world.records.remove(&(Kind::Key, id(2)));
+        assert_eq!(world.ledger.digest(), world.expected_digest(), "{name}");
+        world.reload();
+        assert_eq!((reason(&world, 1), reason(&world, 3)), (None, None), "{name}");
+        assert_eq!(reason(&world, 2), Some(DenyReason::KeyRevoked), "{name}");
+        assert_eq!(world.ledger.digest(), world.expected_digest(), "{name}");
+    }
+}
+
+#[test]
+fn a_bad_record_leaves_the_one_before_it_in_place() {
     let mut world = World::new();
     let bad = [
         (Kind::Key, id(1), json!({}), "missing field `account`"),

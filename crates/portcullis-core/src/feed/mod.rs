@@ -117,7 +117,7 @@ pub enum Change {
         id: String,
     },
     /// Replaces a whole record. Its content is judged when it is applied: a bad record refuses
-    /// itself and nothing else.
+    /// every other put and every delete of its transaction.
     Put {
         /// What it describes.
         kind: Kind,

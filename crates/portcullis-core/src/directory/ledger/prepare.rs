@@ -25,6 +25,7 @@ use super::{Ledger, TREE};
 pub(super) enum Prepared {
     Account(u32, Account, Identity),
     Block(Block),
+    Key(KeyId, Entry),
     /// Kinds that concern later features: kept in the digest, not looked at.
     Opaque,
     Org(u32, Org),
@@ -44,6 +45,10 @@ impl Ledger {
         match kind {
             Kind::Account => self.prepare_account(id, record),
             Kind::Block => self.prepare_block(id, record),
+            Kind::Key => {
+                let (key, entry) = self.prepare_key(id, record)?;
+                Ok(Prepared::Key(key, entry))
+            }
             Kind::Org => self.prepare_org(id, record),
             Kind::Resource => self.prepare_resource(id, record),
             Kind::Role => self.prepare_role(id, record),
@@ -59,7 +64,7 @@ impl Ledger {
                 let record: SignerRecord = read(record, &["not_after_ms"])?;
                 Verifier::of_record(id, &record).map(|it| Prepared::Signer(Arc::new(it)))
             }
-            Kind::Key | Kind::Plan | Kind::Quota => Ok(Prepared::Opaque),
+            Kind::Plan | Kind::Quota => Ok(Prepared::Opaque),
         }
     }
 
@@ -253,6 +258,15 @@ impl Directory {
             Prepared::Block(block) => {
                 let others = self.blocks.iter().filter(|other| other.id != block.id);
                 self.blocks = others.cloned().chain([block.clone()]).collect();
+            }
+            Prepared::Key(key, entry) => {
+                // It keeps its share of the digest.
+                let sum = self.keys.sum(key).unwrap_or_default();
+                if let Some(old) = self.keys.find(key) {
+                    self.foreign.leave(key, old.digest(), old.extra.as_deref());
+                }
+                self.foreign.enter(key, entry.digest, entry.extra.as_deref());
+                self.keys.put(key, entry, sum);
             }
             Prepared::Opaque => {}
             Prepared::Org(index, org) => {
