@@ -158,6 +158,29 @@ pub fn read_secret_bytes(path: &Path) -> anyhow::Result<Zeroizing<[u8; 32]>> {
     Ok(Zeroizing::new(*bytes))
 }
 
+/// A secret key of one of two kinds.
+pub enum SecretKey {
+    /// A private key in PEM.
+    Pem(Zeroizing<String>),
+    /// 32 random bytes.
+    Seed(Zeroizing<[u8; 32]>),
+}
+
+/// The key in a file: PEM, or 32 random bytes.
+///
+/// # Errors
+///
+/// When the file is missing, readable by others, or holds anything else.
+pub fn read_secret_key(path: &Path) -> anyhow::Result<SecretKey> {
+    let content = read_secret(path, MAX_TOKEN_BYTES)?;
+    match std::str::from_utf8(&content) {
+        Ok(text) if text.starts_with("-----BEGIN ") => {
+            Ok(SecretKey::Pem(Zeroizing::new(text.to_owned())))
+        }
+        Ok(_) | Err(_) => read_secret_bytes(path).map(SecretKey::Seed),
+    }
+}
+
 /// The token in a file: one line of visible ASCII; a line end after it is dropped.
 ///
 /// # Errors

@@ -408,6 +408,52 @@ fn s8_tokens_outlive_the_change_of_the_signing_key_and_not_its_removal() {
     assert_eq!([ask(&after, &old), ask(&after, &new)], [401, 200]);
 }
 
+#[test]
+fn an_installation_that_signs_with_rs256_brings_its_key_and_keeps_what_was_signed_before() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let upstream = Upstream::nginx();
+    let home = Home::new();
+    let pem = include_bytes!("../crates/portcullis-core/src/session/test-keys/rs256.pem");
+    let short = include_bytes!("../crates/portcullis-core/src/session/test-keys/short.pem");
+    for (name, content) in [("rsa.pem", &pem[..]), ("short.pem", &short[..])] {
+        std::fs::write(home.path(name), content).expect("a key");
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(home.path(name), mode).expect("its mode");
+    }
+    let own = home.data().join("session-signing.1").display().to_string();
+    let configure = |alg: &str, keys: &[&str]| {
+        let control = format!(
+            "[control]\npublic_url = \"https://control.example.com\"\nsession_alg = \"{alg}\"\n\
+             session_keys = {keys:?}\n"
+        );
+        let config = format!("{control}{OPEN_ROUTE}{FOREIGN}");
+        crate::support::stage::complete(&config, &upstream)
+    };
+    let first = home.up_with(&configure("EdDSA", &[])).ready();
+    let owner = first.owner(&home);
+    let key = owner.key(&owner.account("ci"), "main").value;
+    let old = log_in(&first, &key);
+    first.interrupt();
+
+    for (alg, keys, why) in [
+        ("RS256", &["short.pem"][..], "2048 to 4096 bits"),
+        ("RS256", &[&*own, "rsa.pem"], "no key for RS256"),
+        ("EdDSA", &["rsa.pem"], "no key for EdDSA"),
+    ] {
+        home.write("portcullis.toml", &configure(alg, keys));
+        let args = ["up", "--config", "CONFIG", "--data", "DATA"];
+        let (_, log) = home.try_start(&args).err().expect("it does not start");
+        assert!(log.contains("control.session_keys") && log.contains(why), "{log}");
+    }
+
+    let second = home.up_with(&configure("RS256", &["rsa.pem", &own])).ready();
+    let new = log_in(&second, &key);
+    assert_eq!([ask(&second, &old), ask(&second, &new)], [200, 200]);
+    let jwks = Request::get("/.well-known/jwks.json").send(second.control()).json();
+    assert_eq!([&jwks["keys"][0]["alg"], &jwks["keys"][1]["alg"]], ["RS256", "EdDSA"]);
+    second.interrupt();
+}
+
 /// The status that a token gets at the gateway.
 fn ask(program: &Portcullis, token: &str) -> u16 {
     Request::get("/").bearer(token).send(program.gateway()).status

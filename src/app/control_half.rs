@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use portcullis_control::{FeedSigner, FirstTokens, Imported, Sealer, SessionSigner, Started};
 use portcullis_core::entropy::Entropy;
 use portcullis_core::feed::SignerAlg;
@@ -19,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 use super::{ADMIN_TOKEN, OPERATOR_TOKEN};
 use crate::config::choices::SessionAlg;
 use crate::config::{self, Config};
-use crate::files::{DataDirectory, read_secret_bytes, write_token, write_whole};
+use crate::files::{
+    DataDirectory, SecretKey, read_secret_bytes, read_secret_key, write_token, write_whole,
+};
 
 /// What gateways show at the feed, in the data directory.
 pub(super) const GATEWAY_TOKEN: &str = "gateway-token";
@@ -230,8 +232,7 @@ fn read_session_signers(
     }
     let mut signers: Vec<SessionSigner> = Vec::new();
     for file in &config.control.session_keys {
-        let seed = read_secret_bytes(file)?;
-        let signer = signer_of(SignerAlg::EdDsa, &seed, file)?;
+        let signer = read_session_signer(file)?;
         anyhow::ensure!(
             signers.iter().all(|other| other.kid() != signer.kid()),
             "control.session_keys: {} holds a key that is listed twice",
@@ -239,7 +240,32 @@ fn read_session_signers(
         );
         signers.push(signer);
     }
+    let chosen = match config.control.session_alg {
+        SessionAlg::EdDsa => SignerAlg::EdDsa,
+        SessionAlg::Es256 => SignerAlg::Es256,
+        SessionAlg::Rs256 => SignerAlg::Rs256,
+    };
+    anyhow::ensure!(
+        signers.first().is_some_and(|first| first.alg() == chosen),
+        "control.session_keys: the first one signs, and it is no key for {}, which \
+         control.session_alg says",
+        chosen.as_str()
+    );
     Ok(signers)
+}
+
+/// A key for EdDSA or for RS256: its file says which.
+fn read_session_signer(file: &Path) -> anyhow::Result<SessionSigner> {
+    match read_secret_key(file).context("control.session_keys")? {
+        SecretKey::Pem(pem) => SessionSigner::from_pkcs8(&pem).with_context(|| {
+            format!(
+                "control.session_keys: {} holds no key for RS256; allowed: an RSA key of 2048 to \
+                 4096 bits with the exponent 65537 in PKCS#8 PEM",
+                file.display()
+            )
+        }),
+        SecretKey::Seed(seed) => signer_of(SignerAlg::EdDsa, &seed, file),
+    }
 }
 
 /// The data directory's key for the algorithm, and after it the other one's, if there is one: what
@@ -254,6 +280,9 @@ fn own_session_signers(
     let ((alg, name), (other_alg, other_name)) = match chosen {
         SessionAlg::EdDsa => (eddsa, es256),
         SessionAlg::Es256 => (es256, eddsa),
+        SessionAlg::Rs256 => {
+            bail!("control.session_alg: RS256 has its key in control.session_keys")
+        }
     };
     let seed = directory.secret_bytes(name, true, entropy)?;
     let mut signers = vec![signer_of(alg, &seed, &directory.join(name))?];

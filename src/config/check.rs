@@ -171,11 +171,18 @@ fn feed_is_one_source(faults: &mut Vec<Fault>, feed: &Feed) {
 
 fn one_place_has_session_keys(faults: &mut Vec<Fault>, config: &Config) {
     let control = &config.control;
-    if control.session_alg == SessionAlg::Es256 && !control.session_keys.is_empty() {
-        let what = "\"ES256\" although control.session_keys are set, which sign with Ed25519; \
-                    allowed: \"EdDSA\", or session_keys = []";
-        fault(faults, "control.session_alg", what);
-    }
+    let what = match (control.session_alg, control.session_keys.is_empty()) {
+        (SessionAlg::EdDsa, _) | (SessionAlg::Es256, true) | (SessionAlg::Rs256, false) => return,
+        (SessionAlg::Es256, false) => {
+            "\"ES256\" although control.session_keys are set, which are of Ed25519 or RSA; \
+             allowed: \"EdDSA\", \"RS256\", or session_keys = []"
+        }
+        (SessionAlg::Rs256, true) => {
+            "\"RS256\" without control.session_keys, where its key is; \
+             allowed: \"EdDSA\", \"ES256\", or a key there"
+        }
+    };
+    fault(faults, "control.session_alg", what);
 }
 
 fn peppers_form_a_ring(faults: &mut Vec<Fault>, config: &Config) {

@@ -27,6 +27,8 @@ choice! {
         EdDsa = "EdDSA",
         /// ECDSA on P-256 with SHA-256.
         Es256 = "ES256",
+        /// RSASSA-PKCS1-v1_5 with SHA-256.
+        Rs256 = "RS256",
     }
 }
 

@@ -81,15 +81,18 @@ section! {
         /// its callers use, such as "https://control.example.com"; "" = http:// and the address it
         /// listens on. Cookies are for TLS only if it begins with https.
         public_url: PublicUrl => default r#""""#,
-        /// The keys that session tokens are signed with, files of 32 random bytes and mode 0600:
-        /// the first one signs, all of them verify. To replace one, add the new one at the end,
-        /// restart, put it first an hour later, restart, and remove the old one another hour
-        /// later. One that is removed ends its tokens at once. None = session-signing.1 in the
-        /// data directory.
+        /// The keys that session tokens are signed with, files of mode 0600: 32 random bytes for
+        /// EdDSA, or for RS256 an RSA key of 2048 to 4096 bits in PKCS#8 PEM (openssl genpkey
+        /// -algorithm RSA -pkeyopt rsa_keygen_bits:3072). The first one signs, all of them verify.
+        /// To replace one, add the new one at the end, restart, put it first an hour later,
+        /// restart, and remove the old one another hour later. One that is removed ends its
+        /// tokens at once. None = session-signing.1 in the data directory.
         session_keys: Vec<PathBuf> => default "[]",
-        /// What session tokens are signed with; ES256 for validators that lack EdDSA, and only with
-        /// the key of the data directory, session-signing.es256. When this changes, the other key
-        /// goes on verifying until its file is removed; wait an hour, the longest life of a token.
+        /// What session tokens are signed with; ES256 and RS256 for validators that lack EdDSA.
+        /// ES256 is only with the key of the data directory, session-signing.es256: when this changes
+        /// from or to EdDSA, the other key goes on verifying until its file is removed; wait an hour,
+        /// the longest life of a token. RS256 is only with an RSA key that session_keys begin with;
+        /// what signed before goes on verifying if it is among them.
         session_alg: SessionAlg => default r#""EdDSA""#,
         /// How many committed changes a gateway may miss and still resume; after more it fetches
         /// a snapshot.

@@ -273,8 +273,13 @@ fn contradictions_are_named() {
         ),
         (
             "[control]\nsession_alg = \"ES256\"\nsession_keys = [\"one.key\"]".to_owned(),
-            "control.session_alg: \"ES256\" although control.session_keys are set, which sign with \
-             Ed25519; allowed: \"EdDSA\", or session_keys = []",
+            "control.session_alg: \"ES256\" although control.session_keys are set, which are of \
+             Ed25519 or RSA; allowed: \"EdDSA\", \"RS256\", or session_keys = []",
+        ),
+        (
+            "[control]\nsession_alg = \"RS256\"".to_owned(),
+            "control.session_alg: \"RS256\" without control.session_keys, where its key is; \
+             allowed: \"EdDSA\", \"ES256\", or a key there",
         ),
     ];
     for (text, expected) in cases {

@@ -3,6 +3,7 @@
 
 use std::sync::OnceLock;
 
+use portcullis_core::entropy::Entropy;
 use portcullis_core::feed::SignerRecord;
 use portcullis_core::session::{Claims, SessionSigner, Token, Verifier};
 use portcullis_core::time::WallMs;
@@ -69,9 +70,9 @@ impl Sessions {
         json!({"keys": keys})
     }
 
-    /// A token with these claims; `None` without any key.
-    pub(crate) fn sign(&self, claims: &Claims) -> Option<Zeroizing<String>> {
-        self.signers.first().map(|signer| signer.sign(claims))
+    /// A token with these claims; `None` without any key, or without the chance that it needs.
+    pub(crate) fn sign(&self, claims: &Claims, entropy: &dyn Entropy) -> Option<Zeroizing<String>> {
+        self.signers.first().and_then(|signer| signer.sign(claims, entropy))
     }
 
     /// The claims of a token of ours.

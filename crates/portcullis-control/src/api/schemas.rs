@@ -615,13 +615,15 @@ fn oauth_metadata() -> Value {
 /// A public key (RFC 7517, RFC 8037), of one of the kinds that sign session tokens.
 fn jwk() -> Value {
     closed(&[
-        ("kty", words(&["EC", "OKP"])),
-        ("crv", words(&["Ed25519", "P-256"])),
-        ("x", text()),
+        ("kty", words(&["EC", "OKP", "RSA"])),
+        ("crv?", words(&["Ed25519", "P-256"])),
+        ("x?", text()),
         ("y?", text()),
+        ("e?", text()),
+        ("n?", text()),
         ("kid", text()),
         ("use", words(&["sig"])),
-        ("alg", words(&["ES256", "EdDSA"])),
+        ("alg", words(&["ES256", "EdDSA", "RS256"])),
     ])
 }
 

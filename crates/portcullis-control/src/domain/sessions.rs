@@ -137,7 +137,10 @@ pub(crate) async fn issue(
             .map_err(|failure| NotIssued::Failed(failure.into()))?
             .into(),
     };
-    let text = app.sessions.sign(&claims).ok_or(StoreError::Broken("session signing key"))?;
+    let text = app
+        .sessions
+        .sign(&claims, app.entropy.as_ref())
+        .ok_or(StoreError::Broken("session signing key"))?;
     unit::record_login(&app.store, &key, now).await?;
     Ok(Issued { text, claims })
 }

@@ -234,6 +234,9 @@ pub enum SignerAlg {
     /// ECDSA on P-256 with SHA-256 (RFC 7518 section 3.4).
     #[serde(rename = "ES256")]
     Es256,
+    /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518 section 3.3).
+    #[serde(rename = "RS256")]
+    Rs256,
 }
 
 /// A key that session tokens are signed with; its id is the tokens' `kid`.
@@ -241,7 +244,8 @@ pub enum SignerAlg {
 pub struct SignerRecord {
     /// The algorithm, whatever a token says.
     pub alg: SignerAlg,
-    /// The public key, base64url without padding: 32 bytes, or for ES256 the uncompressed point.
+    /// The public key, base64url without padding: 32 bytes, for ES256 the uncompressed point,
+    /// for RS256 the modulus, whose exponent is 65537.
     pub public: String,
     /// What a token must name as its issuer.
     pub iss: String,

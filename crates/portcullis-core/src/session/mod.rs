@@ -1,6 +1,5 @@
-//! Session tokens: JSON Web Tokens in the profile of RFC 9068, signed with Ed25519 or with
-//! ECDSA on P-256. Both planes
-//! make and read them here, byte for byte alike.
+//! Session tokens: JSON Web Tokens in the profile of RFC 9068, signed with Ed25519, with ECDSA on
+//! P-256 or with RSA. Both planes make and read them here, byte for byte alike.
 //!
 //! A token is read in one way only: three parts of strict base64url, a header of exactly `alg`,
 //! `kid` and `typ`, every claim present once and of its exact type, no other. Nothing in a token is
@@ -9,6 +8,7 @@
 //! live key afterwards, by whoever holds it.
 
 mod claims;
+mod rsa256;
 
 use std::fmt;
 
@@ -21,11 +21,13 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use crate::entropy::Entropy;
 use crate::feed::{RecordFault, SignerAlg, SignerRecord, parse_strict};
 use crate::time::WallMs;
 use crate::verdict::DenyReason;
 
 pub use claims::{Claims, Mode};
+use rsa256::{RsaPrivate, RsaPublic};
 
 /// What every token begins with: base64url of `{"`.
 pub const BEGINNING: &str = "eyJ";
@@ -48,6 +50,7 @@ pub struct SessionSigner {
 enum Private {
     Ed25519(SigningKey),
     P256(ecdsa::SigningKey),
+    Rsa(Box<RsaPrivate>),
 }
 
 impl SignerAlg {
@@ -56,24 +59,39 @@ impl SignerAlg {
         match self {
             SignerAlg::EdDsa => "EdDSA",
             SignerAlg::Es256 => "ES256",
+            SignerAlg::Rs256 => "RS256",
         }
     }
 
     fn of_header(text: &str) -> Option<SignerAlg> {
-        [SignerAlg::EdDsa, SignerAlg::Es256].into_iter().find(|alg| alg.as_str() == text)
+        let all = [SignerAlg::EdDsa, SignerAlg::Es256, SignerAlg::Rs256];
+        all.into_iter().find(|alg| alg.as_str() == text)
     }
 }
 
 impl SessionSigner {
-    /// The signer of a 32-byte seed; `None` for the few that are no scalar of P-256.
+    /// The signer of a 32-byte seed; `None` for the few that are no scalar of P-256, and for RS256,
+    /// whose keys have no seed.
     pub fn from_seed(alg: SignerAlg, seed: &[u8; 32]) -> Option<SessionSigner> {
-        let key = match alg {
-            SignerAlg::EdDsa => Private::Ed25519(SigningKey::from_bytes(seed)),
-            SignerAlg::Es256 => Private::P256(ecdsa::SigningKey::from_slice(seed).ok()?),
-        };
+        match alg {
+            SignerAlg::EdDsa => Some(Self::of(Private::Ed25519(SigningKey::from_bytes(seed)))),
+            SignerAlg::Es256 => {
+                ecdsa::SigningKey::from_slice(seed).ok().map(|key| Self::of(Private::P256(key)))
+            }
+            SignerAlg::Rs256 => None,
+        }
+    }
+
+    /// The RS256 signer of an RSA key in PKCS#8 PEM; `None` unless it has 2048 to 4096 bits and the
+    /// exponent 65537.
+    pub fn from_pkcs8(pem: &str) -> Option<SessionSigner> {
+        RsaPrivate::from_pkcs8(pem).map(|key| Self::of(Private::Rsa(Box::new(key))))
+    }
+
+    fn of(key: Private) -> SessionSigner {
         let mut signer = SessionSigner { key, kid: String::new() };
         signer.kid = thumbprint(&signer.required());
-        Some(signer)
+        signer
     }
 
     /// What it signs with.
@@ -81,6 +99,7 @@ impl SessionSigner {
         match self.key {
             Private::Ed25519(_) => SignerAlg::EdDsa,
             Private::P256(_) => SignerAlg::Es256,
+            Private::Rsa(_) => SignerAlg::Rs256,
         }
     }
 
@@ -96,31 +115,33 @@ impl SessionSigner {
             Private::P256(key) => {
                 URL_SAFE_NO_PAD.encode(key.verifying_key().to_sec1_point(false).as_bytes())
             }
+            Private::Rsa(key) => URL_SAFE_NO_PAD.encode(key.modulus()),
         }
     }
 
-    /// A token with these claims.
-    pub fn sign(&self, claims: &Claims) -> Zeroizing<String> {
+    /// A token with these claims; `None` if the random generator failed that RSA needs.
+    pub fn sign(&self, claims: &Claims, entropy: &dyn Entropy) -> Option<Zeroizing<String>> {
         let header = json!({"alg": self.alg().as_str(), "kid": self.kid, "typ": TYP}).to_string();
         let payload = Zeroizing::new(claims.to_json().to_string());
         let mut text = Zeroizing::new(String::with_capacity(1024));
         URL_SAFE_NO_PAD.encode_string(header, &mut text);
         text.push('.');
         URL_SAFE_NO_PAD.encode_string(payload.as_bytes(), &mut text);
-        let signature = self.signature_of(text.as_bytes());
+        let signature = self.signature_of(text.as_bytes(), entropy)?;
         text.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut text);
-        text
+        Some(text)
     }
 
-    /// Both are deterministic: no signature costs a random number.
-    fn signature_of(&self, text: &[u8]) -> [u8; 64] {
+    /// All are deterministic: chance only blinds RSA's arithmetic.
+    fn signature_of(&self, text: &[u8], entropy: &dyn Entropy) -> Option<Vec<u8>> {
         match &self.key {
-            Private::Ed25519(key) => key.sign(text).to_bytes(),
+            Private::Ed25519(key) => Some(key.sign(text).to_bytes().to_vec()),
             Private::P256(key) => {
                 let signature: ecdsa::Signature = key.sign(text);
-                signature.to_bytes().into()
+                Some(signature.to_bytes().to_vec())
             }
+            Private::Rsa(key) => key.sign(text, entropy),
         }
     }
 
@@ -143,6 +164,7 @@ impl SessionSigner {
                 let encoded = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
                 json!({"crv": "P-256", "kty": "EC", "x": encoded(x), "y": encoded(y)})
             }
+            Private::Rsa(_) => json!({"e": "AQAB", "kty": "RSA", "n": self.public()}),
         }
     }
 }
@@ -173,6 +195,7 @@ pub struct Verifier {
 enum Public {
     Ed25519(Box<VerifyingKey>),
     P256(Box<ecdsa::VerifyingKey>),
+    Rsa(Box<RsaPublic>),
 }
 
 impl Public {
@@ -196,18 +219,27 @@ impl Public {
                     let allowed = "an uncompressed point of P-256, 87 characters of base64url";
                     RecordFault::at("public", allowed)
                 }),
+            SignerAlg::Rs256 => bytes
+                .and_then(|bytes| RsaPublic::from_modulus(&bytes))
+                .map(|key| Public::Rsa(Box::new(key)))
+                .ok_or_else(|| {
+                    let allowed = "the modulus of an RSA key of 2048 to 4096 bits, in base64url";
+                    RecordFault::at("public", allowed)
+                }),
         }
     }
 
     /// Whether it made the signature, with its own algorithm and no other.
-    fn has_signed(&self, signed: &[u8], (alg, bytes): (SignerAlg, &[u8; 64])) -> bool {
+    fn has_signed(&self, signed: &[u8], (alg, bytes): (SignerAlg, &[u8])) -> bool {
         match (self, alg) {
-            (Public::Ed25519(key), SignerAlg::EdDsa) => {
-                key.verify_strict(signed, &Signature::from_bytes(bytes)).is_ok()
-            }
+            (Public::Ed25519(key), SignerAlg::EdDsa) => Signature::from_slice(bytes)
+                .is_ok_and(|signature| key.verify_strict(signed, &signature).is_ok()),
             (Public::P256(key), SignerAlg::Es256) => ecdsa::Signature::from_slice(bytes)
                 .is_ok_and(|signature| key.verify(signed, &signature).is_ok()),
-            (Public::Ed25519(_), SignerAlg::Es256) | (Public::P256(_), SignerAlg::EdDsa) => false,
+            (Public::Rsa(key), SignerAlg::Rs256) => key.has_signed(signed, bytes),
+            (Public::Ed25519(_), SignerAlg::Es256 | SignerAlg::Rs256)
+            | (Public::P256(_), SignerAlg::EdDsa | SignerAlg::Rs256)
+            | (Public::Rsa(_), SignerAlg::EdDsa | SignerAlg::Es256) => false,
         }
     }
 }
@@ -253,7 +285,7 @@ pub struct Token {
     /// Where the payload begins.
     payload: usize,
     alg: SignerAlg,
-    signature: [u8; 64],
+    signature: Box<[u8]>,
 }
 
 /// A text that is no token of ours.
@@ -278,7 +310,7 @@ impl Token {
             return Err(TokenError);
         };
         let decode = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError);
-        let signature: [u8; 64] = decode(signature)?.try_into().map_err(|_| TokenError)?;
+        let signature = decode(signature)?.into_boxed_slice();
         let Ok(Value::Object(header_members)) = parse_strict(&decode(header)?) else {
             return Err(TokenError);
         };

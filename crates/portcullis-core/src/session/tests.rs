@@ -1,4 +1,5 @@
 use super::*;
+use crate::entropy::EntropyFailure;
 use crate::key::KeyId;
 
 /// 2026-11-22T00:00:00Z, in seconds.
@@ -11,6 +12,28 @@ fn now() -> WallMs {
 
 fn signer() -> SessionSigner {
     SessionSigner::from_seed(SignerAlg::EdDsa, &[3; 32]).expect("a seed")
+}
+
+fn rs256() -> SessionSigner {
+    SessionSigner::from_pkcs8(include_str!("test-keys/rs256.pem")).expect("an RSA key")
+}
+
+/// The same byte again and again.
+struct Same(u8);
+
+impl Entropy for Same {
+    fn fill(&self, out: &mut [u8]) -> Result<(), EntropyFailure> {
+        out.fill(self.0);
+        Ok(())
+    }
+}
+
+fn sign(by: &SessionSigner, claims: &Claims) -> Zeroizing<String> {
+    by.sign(claims, &Same(1)).expect("a signature")
+}
+
+fn signature_of(by: &SessionSigner, text: &str) -> Vec<u8> {
+    by.signature_of(text.as_bytes(), &Same(1)).expect("a signature")
 }
 
 fn verifier_of(signer: &SessionSigner) -> Verifier {
@@ -44,7 +67,7 @@ fn verdict(text: &[u8], at: WallMs) -> Result<Claims, DenyReason> {
 fn forged(header: &str, payload: &str) -> String {
     let mut text =
         format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
-    let signature = signer().signature_of(text.as_bytes());
+    let signature = signature_of(&signer(), &text);
     text.push('.');
     URL_SAFE_NO_PAD.encode_string(signature, &mut text);
     text
@@ -62,7 +85,7 @@ fn a_token_says_what_it_was_given_to_say() {
         Claims { mode: Mode::Detached, aud: vec![ISS.into(), "r1".into()], ..claims() },
         Claims { scope: Some(patterns.to_vec()), ..claims() },
     ] {
-        let text = signer().sign(&claims);
+        let text = sign(&signer(), &claims);
         assert!(text.starts_with(BEGINNING));
         assert_eq!(verdict(text.as_bytes(), now()), Ok(claims));
     }
@@ -102,7 +125,7 @@ fn s1_no_other_algorithm_and_no_further_header_passes() {
     let doubled = format!(r#"{{"alg":"none","alg":"EdDSA","kid":"{kid}","typ":"at+jwt"}}"#);
     assert!(verdict(forged(&doubled, &payload).as_bytes(), now()).is_err());
     // Signatures of nothing: zeros, the neutral element, none at all.
-    let good = signer().sign(&claims());
+    let good = sign(&signer(), &claims());
     let body = good.rsplit_once('.').expect("three parts").0;
     for signature in [[0_u8; 64].to_vec(), [&[1][..], &[0; 63]].concat(), Vec::new()] {
         let text = format!("{body}.{}", URL_SAFE_NO_PAD.encode(signature));
@@ -132,7 +155,7 @@ fn s2_a_key_is_found_by_its_name_alone() {
         kid,
         ..SessionSigner::from_seed(SignerAlg::EdDsa, &[4; 32]).expect("a seed")
     };
-    assert!(verdict(other.sign(&claims()).as_bytes(), now()).is_err());
+    assert!(verdict(sign(&other, &claims()).as_bytes(), now()).is_err());
 }
 
 #[test]
@@ -179,24 +202,24 @@ fn s3_every_claim_is_there_once_and_of_its_type() {
 
 #[test]
 fn s4_tokens_for_others_are_refused() {
-    let aud = |aud: &str| signer().sign(&Claims { aud: vec![aud.into()], ..claims() });
+    let aud = |aud: &str| sign(&signer(), &Claims { aud: vec![aud.into()], ..claims() });
     assert_eq!(verdict(aud("r1").as_bytes(), now()), Err(DenyReason::Audience));
     assert_eq!(verdict(aud(&format!("{ISS}/")).as_bytes(), now()), Err(DenyReason::Audience));
-    let iss = signer().sign(&Claims { iss: "https://else.example.com".into(), ..claims() });
+    let iss = sign(&signer(), &Claims { iss: "https://else.example.com".into(), ..claims() });
     assert_eq!(verdict(iss.as_bytes(), now()), Err(DenyReason::TokenInvalid));
 }
 
 #[test]
 fn s7_a_token_is_short_and_flat() {
     let long = Claims { sub: "a".repeat(LONGEST).into(), ..claims() };
-    assert!(Token::parse(signer().sign(&long).as_bytes()).is_err());
+    assert!(Token::parse(sign(&signer(), &long).as_bytes()).is_err());
     let deep = format!(r#"{{"sub":{}1{}}}"#, "[".repeat(200), "]".repeat(200));
     assert!(verdict(forged(&header(), &deep).as_bytes(), now()).is_err());
     for text in ["", "eyJ", "eyJ.e.e", "..", "a.b", "e30.e30.", "eyJhbGciOiJub25lIn0.e30."] {
         assert!(Token::parse(text.as_bytes()).is_err(), "{text}");
     }
     // Padding, blanks and the other alphabet are other texts.
-    let good = signer().sign(&claims());
+    let good = sign(&signer(), &claims());
     for text in [format!("{}=", *good), format!(" {}", *good), good.replace('-', "+") + "+"] {
         assert!(verdict(text.as_bytes(), now()).is_err());
     }
@@ -204,7 +227,7 @@ fn s7_a_token_is_short_and_flat() {
 
 #[test]
 fn s9_no_leeway_but_five_seconds_on_the_beginning() {
-    let at = |iat_s: u64, exp_s: u64| signer().sign(&Claims { iat_s, exp_s, ..claims() });
+    let at = |iat_s: u64, exp_s: u64| sign(&signer(), &Claims { iat_s, exp_s, ..claims() });
     let end_ms = (NOW_S + 60) * 1000;
     let short = at(NOW_S, NOW_S + 60);
     assert!(verdict(short.as_bytes(), WallMs(end_ms - 1)).is_ok());
@@ -221,7 +244,7 @@ fn s9_no_leeway_but_five_seconds_on_the_beginning() {
 #[test]
 fn a_key_that_is_no_longer_to_be_used_verifies_nothing() {
     let by = Verifier { not_after: Some(now()), ..verifier_of(&signer()) };
-    let text = signer().sign(&claims());
+    let text = sign(&signer(), &claims());
     let token = Token::parse(text.as_bytes()).expect("a token");
     assert_eq!(token.verify(&by, now()), Err(DenyReason::TokenInvalid));
     assert!(token.verify(&by, WallMs(now().0 - 1)).is_ok());
@@ -239,9 +262,9 @@ fn a_signer_s_record_must_hold_a_key() {
 }
 
 #[test]
-fn an_es256_signer_is_verified_by_its_own_algorithm_and_no_other() {
+fn every_signer_is_verified_by_its_own_algorithm_and_no_other() {
     let signer = SessionSigner::from_seed(SignerAlg::Es256, &[3; 32]).expect("a scalar");
-    let text = signer.sign(&claims());
+    let text = sign(&signer, &claims());
     let token = Token::parse(text.as_bytes()).expect("a token");
     let verifier = verifier_of(&signer);
     assert_eq!(token.verify(&verifier, now()), Ok(claims()));
@@ -258,7 +281,7 @@ fn an_es256_signer_is_verified_by_its_own_algorithm_and_no_other() {
     let confused = |alg: &str, by: &SessionSigner, kid: &str| {
         let header = json!({"alg": alg, "kid": kid, "typ": TYP}).to_string();
         let mut text = format!("{}.{payload}", URL_SAFE_NO_PAD.encode(header));
-        let signature = by.signature_of(text.as_bytes());
+        let signature = signature_of(by, &text);
         text.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut text);
         text
@@ -268,8 +291,9 @@ fn an_es256_signer_is_verified_by_its_own_algorithm_and_no_other() {
         let token = Token::parse(text.as_bytes()).map_err(|_| DenyReason::TokenInvalid)?;
         token.verify(&verifier_of(by), now())
     };
-    for by in [&signer, &other] {
-        for made_by in [&signer, &other] {
+    let rsa = rs256();
+    for by in [&signer, &other, &rsa] {
+        for made_by in [&signer, &other, &rsa] {
             for alg in ["EdDSA", "ES256", "none", "HS256", "RS256", "es256"] {
                 let right = alg == by.alg().as_str() && made_by.alg() == by.alg();
                 let expected = if right { Ok(claims()) } else { Err(DenyReason::TokenInvalid) };
@@ -284,4 +308,62 @@ fn an_es256_signer_is_verified_by_its_own_algorithm_and_no_other() {
     }
     assert!(SessionSigner::from_seed(SignerAlg::Es256, &[0; 32]).is_none());
     assert!(SessionSigner::from_seed(SignerAlg::Es256, &[255; 32]).is_none());
+}
+
+#[test]
+fn an_rs256_signature_is_what_everybody_makes_of_the_key_and_the_text() {
+    let signer = rs256();
+    let jwk = signer.jwk();
+    assert_eq!(
+        (&jwk["kty"], &jwk["alg"], &jwk["e"], &jwk["n"]),
+        (&json!("RSA"), &json!("RS256"), &json!("AQAB"), &json!(signer.public()))
+    );
+    assert_eq!(signer.public().len(), 342);
+    // openssl dgst -sha256 -sign rs256.pem
+    let known = "bgHmoHifPPJMDeiuI0R4DvzQvnc_cifOWhpVn6cpTS6ul3ljnGHXKP3kJjPqcZNQlj8q9kgz5nNnDCULJ0LCnjtbGi04RtNeP2auePNn70sUgtVenQnYwua089NkBANejm7rZguBAmS9AzO7RckCTm43f91n-JpIydPxhoBEmVwoa4miBBH4gAAcn0OIOzqwv3vG1hJ-iAajfIZPQepx7QjZU2_v8NaUxYrnHoU5nqCIoybaFrMw3TSnrrRKpVi9DhVEGzDATgx2NuzjvGbEIbmHYgFVRjGWoh-QtogtbbG7fNZZGTnmGDHNZoR6YvLSwW0gFPgsjdhTeamejfaGrw";
+    for chance in [1, 0x5a] {
+        let made = signer.signature_of(b"header.claims", &Same(chance)).expect("a signature");
+        assert_eq!(URL_SAFE_NO_PAD.encode(made), known);
+    }
+    let text = sign(&signer, &claims());
+    let token = Token::parse(text.as_bytes()).expect("a token");
+    assert_eq!(token.verify(&verifier_of(&signer), now()), Ok(claims()));
+}
+
+#[test]
+fn rs256_signs_nothing_without_chance_to_blind_it() {
+    struct None;
+    impl Entropy for None {
+        fn fill(&self, _: &mut [u8]) -> Result<(), EntropyFailure> {
+            Err(EntropyFailure)
+        }
+    }
+    assert!(rs256().sign(&claims(), &None).is_none());
+    assert!(signer().sign(&claims(), &None).is_some(), "the others need no chance");
+}
+
+#[test]
+fn only_rsa_keys_of_the_usual_sizes_and_exponent_sign_or_verify() {
+    for unusual in [
+        include_str!("test-keys/short.pem"),
+        include_str!("test-keys/exponent-3.pem"),
+        "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        "",
+    ] {
+        assert!(SessionSigner::from_pkcs8(unusual).is_none());
+    }
+    assert!(SessionSigner::from_seed(SignerAlg::Rs256, &[3; 32]).is_none());
+    let modulus = URL_SAFE_NO_PAD.decode(rs256().public()).expect("base64url");
+    let mut even = modulus.clone();
+    *even.last_mut().expect("a byte") &= 0xfe;
+    let mut short = modulus.clone();
+    *short.first_mut().expect("a byte") &= 0x7f;
+    let padded = [&[0], &*modulus].concat();
+    let long = [0xff; 513];
+    for modulus in [&even, &short, &padded, &long[..], &modulus[1..], &[]] {
+        let public = URL_SAFE_NO_PAD.encode(modulus);
+        let record = json!({"alg": "RS256", "public": public, "iss": ISS, "aud": ISS});
+        let record = serde_json::from_value(record).expect("a record");
+        assert!(Verifier::of_record("k", &record).is_err(), "{public}");
+    }
 }
