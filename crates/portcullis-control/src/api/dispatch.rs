@@ -8,8 +8,9 @@ use axum::routing::any;
 use super::App;
 use super::call::Call;
 use super::idempotency;
-use super::operation::{Operation, Verb};
+use super::operation::{Answer, Operation, Verb};
 use super::problem::Problem;
+use super::reply::Reply;
 
 /// The router of a table.
 pub(crate) fn routes(table: &'static [Operation]) -> Router<App> {
@@ -50,10 +51,17 @@ fn find(here: &[&'static Operation], call: &Call) -> Result<&'static Operation, 
     Err(Problem::method_not_allowed(allow.join(", ")))
 }
 
-async fn run(operation: &'static Operation, call: Call) -> Result<Response, Problem> {
+async fn run(operation: &'static Operation, call: Call) -> Reply {
     let admitted = call.identify().await?.admit(operation.need).await?;
-    match operation.method {
-        Verb::Post => idempotency::run(operation, admitted).await,
-        Verb::Get | Verb::Patch | Verb::Delete | Verb::Put => (operation.run)(admitted).await,
+    let app = admitted.app().clone();
+    let running = async move {
+        match operation.method {
+            Verb::Post => idempotency::run(operation, admitted).await,
+            Verb::Get | Verb::Patch | Verb::Delete | Verb::Put => (operation.run)(admitted).await,
+        }
+    };
+    match operation.answer {
+        Answer::Mutation(_) => app.store.run_change(running).await?,
+        Answer::Lines | Answer::Object(_) | Answer::Page(_) | Answer::Plain(_) => running.await,
     }
 }

@@ -26,6 +26,7 @@ pub(crate) mod security_policies;
 pub(crate) mod states;
 pub(crate) mod tables;
 pub(crate) mod takeovers;
+mod thread;
 pub(crate) mod unit;
 pub(crate) mod usage;
 pub(crate) mod users;
@@ -45,6 +46,7 @@ use sqlx::{Connection as _, Sqlite, SqliteConnection, Transaction};
 use crate::resolve::{AccessCount, AsOf};
 pub use error::OpenError;
 pub(crate) use error::StoreError;
+use thread::ChangeThread;
 pub(crate) use unit::{Committed, Unit};
 use writer::Writer;
 
@@ -61,6 +63,7 @@ const READERS: u32 = 4;
 pub(crate) struct Store {
     readers: SqlitePool,
     writer: Writer,
+    changes: ChangeThread,
     access_count: AccessCount,
 }
 
@@ -87,13 +90,9 @@ impl Store {
             // Nobody else changes it either: the data directory is ours.
             options.read_only(true).immutable(true)
         };
-        let writer = sound_connections()
-            .max_connections(1)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(options.clone())
-            .await
-            .map_err(failed)?;
+        let changes = ChangeThread::start().map_err(|source| failed(sqlx::Error::Io(source)))?;
+        let writer = sound_connections().max_connections(1).connect_with(options.clone());
+        let writer = changes.run(writer).await.map_err(failed)?.map_err(failed)?;
         refuse_old_sqlite(&writer, file).await?;
         match std::fs::metadata(file) {
             Ok(found) if found.len() > checked_bytes => tracing::info!(
@@ -107,13 +106,14 @@ impl Store {
             .await
             .map_err(|source| OpenError::Schema { file: PathBuf::from(file), source })?;
         let readers = sound_connections()
+            .min_connections(READERS)
             .max_connections(READERS)
             .connect_with(options.pragma("query_only", "true"))
             .await
             .map_err(failed)?;
         let access_count = AccessCount::default();
-        let writer = Writer::start(writer, ACQUIRE_TIMEOUT, access_count.clone());
-        Ok(Store { readers, writer, access_count })
+        let writer = Writer::start(&changes, writer, ACQUIRE_TIMEOUT, access_count.clone());
+        Ok(Store { readers, writer, changes, access_count })
     }
 
     /// A consistent view of the last commit. Dropping it ends it.
@@ -121,6 +121,18 @@ impl Store {
         // Before the first read, so that what changes meanwhile is not remembered.
         let as_of = self.access_count.current();
         Ok(View { tx: self.readers.begin().await?, as_of })
+    }
+
+    /// Runs a change where changes run fastest. Whoever stops waiting stops it.
+    ///
+    /// # Errors
+    ///
+    /// The store was closed.
+    pub(crate) async fn run_change<W>(&self, change: W) -> Result<W::Output, StoreError>
+    where
+        W: Future<Output: Send + 'static> + Send + 'static,
+    {
+        self.changes.run(change).await.map_err(StoreError::Unavailable)
     }
 
     /// Waits until nothing is running and closes the file.
@@ -164,8 +176,13 @@ fn refuse_unread_log(file: &Path) -> Result<(), OpenError> {
 /// A pool that hands out no connection whose last transaction it believes to be open. After a full
 /// disk or an I/O error SQLite ends the transaction by itself, the roll-back then finds none, and
 /// the connection would refuse every later one.
+///
+/// A connection stays open: its thread keeps to the cores of the thread that opened it
+/// ([`thread`]), and there is no server that would want it back.
 fn sound_connections() -> SqlitePoolOptions {
     SqlitePoolOptions::new()
+        .idle_timeout(None)
+        .max_lifetime(None)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .before_acquire(|conn, _| Box::pin(async move { Ok(!conn.is_in_transaction()) }))
 }

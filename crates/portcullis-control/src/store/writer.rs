@@ -30,6 +30,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::StoreError;
 use super::feed::{self, FeedHead};
+use super::thread::ChangeThread;
 use super::unit::Ledger;
 use crate::resolve::{AccessCount, AsOf};
 
@@ -54,9 +55,14 @@ type Asker = oneshot::Sender<Result<Turn, StoreError>>;
 impl Writer {
     /// Starts the task. It ends when it is closed or its last asker is gone. `patience` is how long
     /// a unit waits for its turn.
-    pub(super) fn start(pool: SqlitePool, patience: Duration, count: AccessCount) -> Writer {
+    pub(super) fn start(
+        thread: &ChangeThread,
+        pool: SqlitePool,
+        patience: Duration,
+        count: AccessCount,
+    ) -> Writer {
         let (asks, asked) = mpsc::channel(MOST_WAITING);
-        tokio::spawn(serve(pool, asked, count));
+        thread.spawn(serve(pool, asked, count));
         Writer { asks, patience }
     }
 
