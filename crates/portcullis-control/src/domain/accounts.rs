@@ -92,7 +92,9 @@ pub(crate) async fn create(work: &mut Work, wanted: NewAccount) -> Result<Create
     let warnings = std::mem::take(&mut change.warnings);
     change.finish(work).await?;
     legacy::promise(work, &row).await?;
-    set_groups(work, &subject, &wanted.group_ids).await?;
+    if !wanted.group_ids.is_empty() {
+        set_groups(work, &subject, &wanted.group_ids).await?;
+    }
     let key = match wanted.key {
         Some(key) => {
             let owner = KeyOwner::account(&row)?;

@@ -155,7 +155,10 @@ impl Change {
     /// Checks that the caller holds everything that the subjects gain and that an owner is left,
     /// and publishes the subjects.
     pub(crate) async fn finish(self, work: &mut Work) -> Result<(), Problem> {
-        keep_an_owner(work).await?;
+        // Of service accounts none is a human owner.
+        if self.subjects.iter().any(|subject| !subject.is_account()) {
+            keep_an_owner(work).await?;
+        }
         self.stakes.check(work, None).await?;
         let org = work.org()?.clone();
         for Subject { kind, id } in &self.subjects {
@@ -184,7 +187,7 @@ impl Change {
             let detail = format!("{} can be bound on: {}", role.id, role.binding_kinds.join(", "));
             return Err(Problem::field(&format!("{field}role_id"), FieldCode::Policy, detail));
         }
-        if subject.kind == Subject::account("").kind {
+        if subject.is_account() {
             if !allows_role(&org.policy, &role) {
                 let detail = format!("No service account may have the role {}.", role.name);
                 return Err(Problem::new(Code::PolicyForbids, detail));

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use portcullis_core::access::{BoundRole, denials, points};
+use portcullis_core::access::{BoundRole, BuiltinRole, denials, points};
 use sqlx::SqliteConnection;
 
 use super::role::{Role, Roles};
@@ -66,16 +66,18 @@ impl Grounds {
         holder: Holder,
         subject_id: &str,
     ) -> Result<Grounds, StoreError> {
+        let groups = groups::list_of_principal(conn, subject_id).await?;
+        let bindings = bindings::list_switched(conn, subject_id).await?;
+        let is_custom = |one: &SwitchedRow| BuiltinRole::find(&one.row.role_id).is_none();
+        let roles = match bindings.iter().any(is_custom) {
+            true => Roles::of(&roles::list_of_subject(conn, subject_id).await?),
+            false => Roles::default(),
+        };
         let mut paths = Paths::default();
-        paths.add(resources::list_paths_of_subject(conn, subject_id).await?);
-        Ok(Grounds {
-            holder,
-            subject_id: subject_id.to_owned(),
-            groups: groups::list_of_principal(conn, subject_id).await?,
-            bindings: bindings::list_switched(conn, subject_id).await?,
-            roles: Roles::of(&roles::list_of_subject(conn, subject_id).await?),
-            paths,
-        })
+        if !bindings.is_empty() {
+            paths.add(resources::list_paths_of_subject(conn, subject_id).await?);
+        }
+        Ok(Grounds { holder, subject_id: subject_id.to_owned(), groups, bindings, roles, paths })
     }
 
     /// Why the binding gives the holder nothing anywhere, if so.

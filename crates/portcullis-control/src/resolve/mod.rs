@@ -235,6 +235,21 @@ impl Access {
         })
     }
 
+    /// Whether nobody can have more, so that no other access need be read to compare: one point, at
+    /// the organization's root, whose role grants everything, and nothing that takes away.
+    pub(crate) fn is_everything(&self, root_resource_id: &str) -> bool {
+        let everything = |roles: &[String]| self.granted_by(roles).contains(&Pattern::Everything);
+        let is_whole = |part: &Part| match part.grants.as_slice() {
+            [only] => {
+                only.at == root_resource_id && everything(&only.self_) && everything(&only.below)
+            }
+            _ => false,
+        };
+        self.restriction == Restriction::default()
+            && self.parts.iter().all(|part| part.denials.is_empty())
+            && self.parts.iter().any(is_whole)
+    }
+
     /// Whether this access contains the whole of `other`, such as of an account whose key it is
     /// about to see.
     pub(crate) fn contains(&self, other: &Access) -> bool {
@@ -367,4 +382,46 @@ fn reading() -> Vec<Pattern> {
 fn to_texts(patterns: &[Pattern]) -> Vec<String> {
     let texts: BTreeSet<String> = patterns.iter().map(Pattern::to_string).collect();
     texts.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: &str = "root";
+
+    fn point(at: &str, role: &str, below: &str) -> Point {
+        Point { at: at.to_owned(), self_: vec![role.to_owned()], below: vec![below.to_owned()] }
+    }
+
+    fn access(grants: Vec<Point>, denials: Vec<Point>) -> Access {
+        let part = Part { subject_id: "somebody".to_owned(), grants, denials };
+        Access { parts: vec![part], ..Access::nothing() }
+    }
+
+    #[test]
+    fn everything_is_one_whole_grant_at_the_root_from_which_nothing_is_taken() {
+        let owner = || point(ROOT, "owner", "owner");
+        let whole = access(vec![owner()], Vec::new());
+        assert!(whole.is_everything(ROOT));
+        let mut beside = whole.clone();
+        beside.parts.extend(access(vec![point("a", "viewer", "viewer")], Vec::new()).parts);
+        assert!(beside.is_everything(ROOT), "another part takes nothing away");
+        let narrowed = |restriction| whole.clone().narrowed(restriction);
+        let some = || Some(vec!["GET".to_owned()]);
+        for less in [
+            Access::nothing(),
+            access(vec![point("a", "owner", "owner")], Vec::new()),
+            access(vec![point(ROOT, "owner", "viewer")], Vec::new()),
+            access(vec![point(ROOT, "viewer", "owner")], Vec::new()),
+            access(vec![owner(), point("a", "viewer", "viewer")], Vec::new()),
+            access(vec![owner()], vec![point("a", "gone", "gone")]),
+            narrowed(Restriction { methods: some(), ..Restriction::default() }),
+            narrowed(Restriction { permissions: some(), ..Restriction::default() }),
+            narrowed(Restriction { resource_ids: some(), ..Restriction::default() }),
+            narrowed(Restriction { bounds: some(), ..Restriction::default() }),
+        ] {
+            assert!(!less.is_everything(ROOT), "{less:?}");
+        }
+    }
 }
