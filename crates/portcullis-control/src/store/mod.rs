@@ -56,6 +56,9 @@ const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a call waits for a connection before it is answered 503.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pages of 4 KiB that the write-ahead log takes before they are moved into the database, which the
+/// commit that is then at work pays for. SQLite's own 1000 are those of two or three groups.
+const LOG_PAGES: &str = "8192";
 /// Connections that only read.
 const READERS: u32 = 4;
 
@@ -91,7 +94,8 @@ impl Store {
             options.read_only(true).immutable(true)
         };
         let changes = ChangeThread::start().map_err(|source| failed(sqlx::Error::Io(source)))?;
-        let writer = sound_connections().max_connections(1).connect_with(options.clone());
+        let writing = options.clone().pragma("wal_autocheckpoint", LOG_PAGES);
+        let writer = sound_connections().max_connections(1).connect_with(writing);
         let writer = changes.run(writer).await.map_err(failed)?.map_err(failed)?;
         refuse_old_sqlite(&writer, file).await?;
         match std::fs::metadata(file) {
