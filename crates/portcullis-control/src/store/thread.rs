@@ -3,10 +3,10 @@
 //!
 //! A change hands some twenty statements to SQLite's thread, one after the other, and waits for each.
 //! The two never work at the same time, so one core is all that they can use. On two cores each
-//! handing over wakes a core that has gone to sleep meanwhile; figures are in `docs/performance.md`.
+//! handing over wakes a core that has gone to sleep meanwhile (docs/adr/0017).
 //!
 //! A thread inherits the cores of the thread that starts it. So the writing connection is opened from
-//! here and stays here, while connections that read are opened elsewhere, and threads for work that
+//! here, connections that read are opened elsewhere when the store is, and threads for work that
 //! blocks get all cores back.
 
 use std::io;
