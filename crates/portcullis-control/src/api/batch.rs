@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::admission::{Admitted, Wait};
 use super::fields::{self, Faults};
+use super::mention;
 use super::problem::{FieldCode, Problem};
 use super::readers::Reader;
 use super::reply::{Mutation, Reply};
@@ -45,6 +46,7 @@ pub(crate) fn ids() -> impl Reader<Value = Vec<String>> {
         let ids = list.read(value)?;
         for (index, id) in ids.iter().enumerate() {
             if ids.iter().take(index).any(|before| before == id) {
+                let id = mention::shown(id);
                 return Err(Faults::one(FieldCode::BadFormat, format!("{id} is given twice")));
             }
         }
@@ -82,7 +84,7 @@ pub(crate) async fn run(
                 shown(&id, plain.as_ref())
             }
             Err(problem) => json!({
-                "id": id,
+                "id": mention::shown(&id),
                 "status": problem.status().as_u16(),
                 "code": problem.code.label(),
                 "detail": problem.detail,

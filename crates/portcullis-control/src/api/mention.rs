@@ -1,5 +1,5 @@
-//! What of a path may be told again, in a problem or in the audit log: what can be an id of ours.
-//! Whoever puts a key where its id belongs must not find it there.
+//! What of a call may be told again where an id belongs, in an answer, a problem or the audit log:
+//! what can be an id of ours. Whoever puts a key there must not find it again.
 //!
 //! | text | told |
 //! |---|---|
@@ -15,6 +15,11 @@ const SHORTEST_KEY: usize = 20;
 /// The id, or nothing if it cannot be one.
 pub(super) fn id(text: &str) -> &str {
     if can_be_id(text) { text } else { "" }
+}
+
+/// The id, or `…` if it cannot be one.
+pub(super) fn shown(text: &str) -> &str {
+    if can_be_id(text) { text } else { "…" }
 }
 
 /// The path with `…` in place of every segment that can be neither id nor word.

@@ -215,3 +215,27 @@ async fn a_user_ends_all_own_keys() {
     assert_eq!(plant.accepts(&value).await, 401);
     assert_eq!(plant.get(&keys).await.body["items"], json!([]));
 }
+
+#[tokio::test]
+async fn a_key_among_the_ids_is_not_told_again_and_not_kept() {
+    let mut plant = Plant::start().await;
+    let (id, _, value) = plant.agent("ci", None).await;
+    let tail = value.split('_').next_back().unwrap();
+    let ask = |ids: Value| {
+        let ask = plant.ask(Method::POST, &plant.s(&id, "/keys:batch"));
+        let body = json!({"action": "deactivate", "ids": ids});
+        ask.header("idempotency-key", "a").json(body).send()
+    };
+    let twice = ask(json!([tail, tail])).await;
+    twice.assert_problem(422, "validation_failed");
+    assert!(!twice.text.contains(tail), "{}", twice.text);
+    let answer = ask(json!([tail, "nowhere"])).await;
+    assert_eq!(answer.body["results"][0]["id"], "…", "{}", answer.text);
+    assert_eq!(answer.body["results"][0]["code"], "not_found");
+    assert_eq!(answer.body["results"][1]["id"], "nowhere");
+    plant.stop().await;
+    for file in std::fs::read_dir(plant.database().parent().unwrap()).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(tail.len()).any(|window| window == tail.as_bytes()));
+    }
+}
