@@ -145,7 +145,7 @@ pub(crate) async fn list(
         filters.never_or_before("last_used_ms", *ms);
     }
     if !include_deleted {
-        filters.plain("state <> 'deleted'");
+        filters.undeleted();
     }
     Order::search(conn, filters, slice).await
 }

@@ -353,6 +353,8 @@ pub(crate) async fn list(
     query.push(direction).push_bind(slice.limit);
     let rows = query.build_query_as().fetch_all(&mut *conn).await?;
     let total = match slice.count {
+        // A chain begins with 1 and has no gaps.
+        true if *filter == AuditFilter::default() => Some(newest(conn, org_id).await?),
         true => {
             let start = "SELECT COUNT(*) FROM audit_events WHERE org_id = ";
             let mut query = filtered(start, org_id, filter);
@@ -363,6 +365,16 @@ pub(crate) async fn list(
     Ok(Found { rows, total, horizon: horizon.map(|seq| (seq, String::new())) })
 }
 
+/// The number of the last event, 0 before the first.
+async fn newest(conn: &mut SqliteConnection, org_id: &str) -> Result<i64, StoreError> {
+    let newest: Option<i64> =
+        sqlx::query_scalar("SELECT MAX(seq) FROM audit_events WHERE org_id = $1")
+            .bind(org_id)
+            .fetch_one(conn)
+            .await?;
+    Ok(newest.unwrap_or(0))
+}
+
 /// The last event that a search looks at, if that is not the last of all.
 async fn horizon(
     conn: &mut SqliteConnection,
@@ -370,12 +382,7 @@ async fn horizon(
     filter: &AuditFilter,
     slice: &Slice,
 ) -> Result<Option<i64>, StoreError> {
-    let newest: Option<i64> =
-        sqlx::query_scalar("SELECT MAX(seq) FROM audit_events WHERE org_id = $1")
-            .bind(org_id)
-            .fetch_one(conn)
-            .await?;
-    let newest = newest.unwrap_or(0);
+    let newest = newest(conn, org_id).await?;
     let after = slice.after.as_ref().map(|(seq, _)| *seq);
     Ok(match slice.order {
         Order::NewestFirst => {

@@ -378,7 +378,7 @@ pub(crate) async fn list(
     if let Some(id) = owner_id {
         filters.within("owner_id", id);
     }
-    filters.plain("state <> 'deleted'");
+    filters.undeleted();
     for (column, wanted) in [("owner_kind", owner_kind), ("state", state)] {
         if let Some(value) = wanted {
             filters.indexed(column, value);

@@ -13,6 +13,9 @@ use super::StoreError;
 /// Rows that are looked at for one page of a search.
 pub(super) const MOST_SEARCHED: i64 = 10_000;
 
+/// Tables whose totals are kept by organization and state (`migrations/0009_totals.sql`).
+const TOTALLED: [&str; 3] = ["api_keys", "role_bindings", "service_accounts"];
+
 /// Direction of a list.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
@@ -38,11 +41,15 @@ impl Slice {
         Filters {
             page: QueryBuilder::new(format!("SELECT * FROM {table} WHERE TRUE")),
             total: QueryBuilder::new(format!("SELECT COUNT(*) FROM {table} WHERE TRUE")),
+            kept: QueryBuilder::new(format!(
+                "SELECT COALESCE(SUM(total), 0) FROM totals WHERE of_table = '{table}'"
+            )),
             table,
             bounds: Vec::new(),
             indexed: Vec::new(),
             searches: false,
             few: false,
+            has_total: TOTALLED.contains(&table),
         }
     }
 }
@@ -62,11 +69,12 @@ impl<T> From<(Vec<T>, Option<i64>)> for Found<T> {
     }
 }
 
-/// Conditions, built once for the page and once for the total. Column names are literals of ours;
+/// Conditions, built once for the page and twice for the total, by counting and as kept. Column names are literals of ours;
 /// values are always bound.
 pub(super) struct Filters {
     page: QueryBuilder<Sqlite>,
     total: QueryBuilder<Sqlite>,
+    kept: QueryBuilder<Sqlite>,
     table: &'static str,
     /// What the whole list is limited to.
     bounds: Vec<(&'static str, String)>,
@@ -76,23 +84,27 @@ pub(super) struct Filters {
     searches: bool,
     /// Whether the list is a short one, of rows that are found by their ids.
     few: bool,
+    /// Whether the total is kept: no condition is about anything but organization and state.
+    has_total: bool,
 }
 
 impl Filters {
     /// Limits the list, like [`Filters::equal`]; an index has these columns and then the order.
     pub(super) fn within(&mut self, column: &'static str, value: &str) {
         self.compare(column, " = ", value);
+        self.has_total &= column == "org_id";
         self.bounds.push((column, value.to_owned()));
     }
 
     /// Like [`Filters::equal`], where an index has the bounds, this column, and then the order.
     pub(super) fn indexed(&mut self, column: &'static str, value: &str) {
         self.compare(column, " = ", value);
+        self.has_total &= column == "state";
         self.indexed.push((column, value.to_owned()));
     }
 
     pub(super) fn equal(&mut self, column: &'static str, value: &str) {
-        self.searches = true;
+        self.searches();
         self.compare(column, " = ", value);
     }
 
@@ -100,6 +112,7 @@ impl Filters {
     /// They are few, and are looked up one by one.
     pub(super) fn among(&mut self, select: &'static str, value: &str) {
         self.few = true;
+        self.has_total = false;
         for query in [&mut self.page, &mut self.total] {
             query.push(" AND id IN (").push(select).push_bind(value.to_owned()).push(")");
         }
@@ -107,7 +120,7 @@ impl Filters {
 
     /// A literal query of ours finds something for the row; it ends where the value belongs.
     pub(super) fn exists(&mut self, select: &'static str, value: &str) {
-        self.searches = true;
+        self.searches();
         for query in [&mut self.page, &mut self.total] {
             query.push(" AND EXISTS (").push(select).push_bind(value.to_owned()).push(")");
         }
@@ -115,7 +128,7 @@ impl Filters {
 
     /// The columns' row was created or, as the column says, used before `ms`, or never.
     pub(super) fn never_or_before(&mut self, column: &'static str, ms: i64) {
-        self.searches = true;
+        self.searches();
         for query in [&mut self.page, &mut self.total] {
             query.push(" AND (").push(column).push(" IS NULL OR ").push(column).push(" < ");
             query.push_bind(ms).push(")");
@@ -123,7 +136,7 @@ impl Filters {
     }
 
     pub(super) fn before(&mut self, column: &'static str, ms: i64) {
-        self.searches = true;
+        self.searches();
         for query in [&mut self.page, &mut self.total] {
             query.push(" AND ").push(column).push(" < ").push_bind(ms);
         }
@@ -131,7 +144,7 @@ impl Filters {
 
     /// The instant in the column is set and not later than `ms` (or, inverted, absent or later).
     pub(super) fn reached(&mut self, column: &'static str, ms: i64, wanted: bool) {
-        self.searches = true;
+        self.searches();
         for query in [&mut self.page, &mut self.total] {
             query.push(" AND ").push(if wanted { "" } else { "NOT " });
             query.push("(").push(column).push(" IS NOT NULL AND ").push(column).push(" <= ");
@@ -141,7 +154,7 @@ impl Filters {
 
     /// Any of the columns contains the text; wildcards in it stand for themselves.
     pub(super) fn contains(&mut self, columns: &[&'static str], text: &str) {
-        self.searches = true;
+        self.searches();
         let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
         for query in [&mut self.page, &mut self.total] {
             query.push(" AND (FALSE");
@@ -153,16 +166,22 @@ impl Filters {
         }
     }
 
-    /// A condition without values, a literal of ours.
-    pub(super) fn plain(&mut self, condition: &'static str) {
+    /// Leaves out what is only a tombstone.
+    pub(super) fn undeleted(&mut self) {
         self.searches = true;
-        for query in [&mut self.page, &mut self.total] {
-            query.push(" AND ").push(condition);
+        for query in [&mut self.page, &mut self.total, &mut self.kept] {
+            query.push(" AND state <> 'deleted'");
         }
     }
 
+    /// A condition that no index answers.
+    fn searches(&mut self) {
+        self.searches = true;
+        self.has_total = false;
+    }
+
     fn compare(&mut self, column: &'static str, operator: &'static str, value: &str) {
-        for query in [&mut self.page, &mut self.total] {
+        for query in [&mut self.page, &mut self.total, &mut self.kept] {
             query.push(" AND ").push(column).push(operator).push_bind(value.to_owned());
         }
     }
@@ -269,7 +288,10 @@ where
     query.push(" LIMIT ").push_bind(slice.limit);
     let rows = query.build_query_as::<T>().fetch_all(&mut *conn).await?;
     let total = match slice.count {
-        true => Some(filters.total.build_query_scalar::<i64>().fetch_one(conn).await?),
+        true => {
+            let total = if filters.has_total { &mut filters.kept } else { &mut filters.total };
+            Some(total.build_query_scalar::<i64>().fetch_one(conn).await?)
+        }
         false => None,
     };
     Ok(Found { rows, total, horizon })

@@ -76,6 +76,7 @@ const LEFT_BEHIND: &[&str] = &[
     "gateways",
     "idempotent_answers",
     "installation",
+    "totals",
     "usage_reports",
 ];
 

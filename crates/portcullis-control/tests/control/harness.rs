@@ -258,8 +258,20 @@ impl Plant {
     }
 }
 
+/// Rows that are wrong: totals that are kept, and are not those of the rows that are there, or the
+/// other way round; audit logs whose last number is not that of their events.
+const UNCOUNTED: &str = "WITH counted (of_table, org_id, state, total) AS (
+         SELECT 'service_accounts', org_id, state, COUNT(*) FROM service_accounts GROUP BY 2, 3
+         UNION ALL SELECT 'api_keys', org_id, state, COUNT(*) FROM api_keys GROUP BY 2, 3
+         UNION ALL SELECT 'role_bindings', org_id, '', COUNT(*) FROM role_bindings GROUP BY 2
+     ), kept AS (SELECT of_table, org_id, state, total FROM totals WHERE total <> 0)
+     SELECT (SELECT COUNT(*) FROM (SELECT * FROM counted EXCEPT SELECT * FROM kept))
+          + (SELECT COUNT(*) FROM (SELECT * FROM kept EXCEPT SELECT * FROM counted))
+          + (SELECT COUNT(*) FROM (SELECT 1 FROM audit_events GROUP BY org_id
+                                   HAVING MAX(seq) <> COUNT(*)))";
+
 /// Whatever a test did: every change that was committed has exactly one audit event, and the
-/// other way round.
+/// other way round; and what is counted as it comes and goes is counted right.
 impl Drop for Plant {
     fn drop(&mut self) {
         if self.tampered || std::thread::panicking() || self.admin.is_empty() {
@@ -272,11 +284,16 @@ impl Drop for Plant {
                 let mut conn = sqlx::SqliteConnection::connect(&url).await.unwrap();
                 let statement = "SELECT (SELECT seq FROM feed_state),
                      (SELECT COUNT(*) FROM audit_events WHERE outcome = 'ok')";
-                sqlx::query_as::<_, (i64, i64)>(statement).fetch_one(&mut conn).await.unwrap()
+                let changes: (i64, i64) =
+                    sqlx::query_as(statement).fetch_one(&mut conn).await.unwrap();
+                let uncounted: i64 =
+                    sqlx::query_scalar(UNCOUNTED).fetch_one(&mut conn).await.unwrap();
+                (changes, uncounted)
             })
         });
-        let (changes, events) = counted.join().unwrap();
+        let ((changes, events), uncounted) = counted.join().unwrap();
         assert_eq!(changes, events, "changes and their audit events");
+        assert_eq!(uncounted, 0, "totals that differ from what is there");
     }
 }
 

@@ -62,8 +62,9 @@ async fn accounts_are_found_by_each_filter() {
         ("unused_since=2026-11-22T00:00:01.001Z", vec!["Off", "busy", "ended", "tf"]),
         ("unused_since=2026-11-22T00:00:01.001Z&state=active", vec!["busy", "tf"]),
     ] {
-        let found = plant.get(&plant.o(&format!("/service-accounts?{query}"))).await;
+        let found = plant.get(&plant.o(&format!("/service-accounts?count=true&{query}"))).await;
         assert_eq!(names(&found), expected, "{query}");
+        assert_eq!(found.number("/total"), expected.len() as u64, "{query}");
     }
     for (query, field, code) in [
         ("state=asleep", "state", "bad_format"),
@@ -129,20 +130,26 @@ async fn keys_are_found_by_each_filter() {
         ("unused_since=2026-11-22T00:00:01Z", vec!["ended", "off", "short"]),
         ("unused_since=2026-11-22T00:00:01.001Z", vec!["ended", "main", "off", "short"]),
     ] {
-        let of_account = plant.get(&format!("{keys}?{query}")).await;
-        assert_eq!(names(&of_account), expected, "{query}");
-        let of_all = plant.get(&plant.o(&format!("/keys?{mine}&{query}"))).await;
-        assert_eq!(names(&of_all), expected, "{query}");
+        let of_account = plant.get(&format!("{keys}?count=true&{query}")).await;
+        let of_all = plant.get(&plant.o(&format!("/keys?count=true&{mine}&{query}"))).await;
+        for found in [of_account, of_all] {
+            assert_eq!(names(&found), expected, "{query}");
+            assert_eq!(found.number("/total"), expected.len() as u64, "{query}");
+        }
     }
     for (query, expected) in [
+        ("", vec!["admin-token", "ended", "main", "off", "short"]),
+        ("state=active", vec!["admin-token", "main", "short"]),
+        ("state=inactive", vec!["off"]),
         ("owner_kind=user", vec!["admin-token"]),
         ("owner_kind=service_account", vec!["ended", "main", "off", "short"]),
         ("owner_id=nobody", vec![]),
         ("older_than_days=0&owner_kind=user", vec!["admin-token"]),
         ("older_than_days=1&owner_kind=user", vec![]),
     ] {
-        let found = plant.get(&plant.o(&format!("/keys?{query}"))).await;
+        let found = plant.get(&plant.o(&format!("/keys?count=true&{query}"))).await;
         assert_eq!(names(&found), expected, "{query}");
+        assert_eq!(found.number("/total"), expected.len() as u64, "{query}");
     }
     for (query, field, code) in [
         ("state=deleted", "state", "bad_format"),
@@ -193,4 +200,21 @@ async fn derived_fields_turn_at_their_millisecond() {
     assert_eq!((derived(&path).await, stale().await), ((0, false, false, true), 0));
     plant.post(&plant.s(&id, ":deactivate"), json!({})).await;
     assert_eq!(derived(&path).await, (0, false, false, false));
+}
+
+#[tokio::test]
+async fn the_total_is_that_of_the_whole_list_whatever_came_and_went() {
+    let plant = Plant::start().await;
+    let (ci, ..) = plant.agent("ci", Some("viewer")).await;
+    plant.agent("other", Some("viewer")).await;
+    let theirs = plant.get(&plant.o(&format!("/role-bindings?subject_id={ci}"))).await;
+    let binding = theirs.text("/items/0/id");
+    plant.delete(&plant.o(&format!("/role-bindings/{binding}"))).await;
+    for list in ["/role-bindings", "/role-bindings?role_id=viewer", "/audit-events"] {
+        let whole = plant.get(&plant.o(list)).await;
+        let expected = whole.body["items"].as_array().unwrap().len();
+        let and = if list.contains('?') { '&' } else { '?' };
+        let one = plant.get(&plant.o(&format!("{list}{and}count=true&page_size=1"))).await;
+        assert_eq!(one.number("/total"), expected as u64, "{list}");
+    }
 }
