@@ -89,7 +89,7 @@ fn load(snapshot: &[u8]) -> (Ledger, Position, u64) {
     let lines = snapshot.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let records = lines.filter_map(|line| match parse_line(line).expect("a line of the feed") {
         Line::Record { kind, id, record } => Some((kind, id, record)),
-        Line::Header(_) | Line::Heartbeat(_) | Line::Txn(_) => None,
+        Line::Header(_) | Line::Heartbeat(_) | Line::Txn(_) | Line::Unknown { .. } => None,
         Line::End(found) => {
             end = Some(found);
             None

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use portcullis_core::directory::{Fit, Ledger};
+use portcullis_core::directory::{Fit, Ledger, SnapshotRecord};
 use portcullis_core::feed::{
-    Change, Kind, Line, Position, RecordSum, StateDigest, parse_line, parse_strict,
+    Change, Line, Position, RecordSum, StateDigest, parse_line, parse_strict,
 };
 use serde_json::Value;
 
@@ -26,7 +26,12 @@ pub(crate) fn ledger(data: &[u8]) {
     let mut snapshot = Vec::new();
     for line in data.split(|byte| *byte == b'\n') {
         match parse_line(line) {
-            Ok(Line::Record { kind, id, record }) => snapshot.push((kind, id, record)),
+            Ok(Line::Record { kind, id, record }) => {
+                snapshot.push(SnapshotRecord::Known(kind, id, record));
+            }
+            Ok(Line::Unknown { kind, id, record }) => {
+                snapshot.push(SnapshotRecord::Unknown { kind, id, record });
+            }
             Ok(Line::End(end)) => {
                 let records = std::mem::take(&mut snapshot);
                 let ahead = end.position >= ledger.position();
@@ -50,25 +55,37 @@ pub(crate) fn ledger(data: &[u8]) {
 
 /// The records that are live: what every gateway and the control plane must agree on.
 #[derive(Default)]
-struct Model(BTreeMap<(Kind, String), Value>);
+struct Model(BTreeMap<(String, String), Value>);
 
 impl Model {
-    fn of(records: Vec<(Kind, String, Value)>) -> Self {
-        Self(records.into_iter().map(|(kind, id, record)| ((kind, id), record)).collect())
+    fn of(records: Vec<SnapshotRecord>) -> Self {
+        let records = records.into_iter().map(|record| match record {
+            SnapshotRecord::Known(kind, id, record) => ((kind.to_string(), id), record),
+            SnapshotRecord::Unknown { kind, id, record } => ((kind, id), record),
+        });
+        Self(records.collect())
     }
 
     fn apply(&mut self, change: &Change) {
-        let place = (change.kind(), change.id().to_owned());
-        match change {
-            Change::Put { record, .. } => self.0.insert(place, record.clone()),
-            Change::Delete { .. } | Change::Revoke { .. } => self.0.remove(&place),
+        let (kind, id, record) = match change {
+            Change::Put { kind, id, record } => (kind.as_str(), id, Some(record)),
+            Change::Delete { kind, id } | Change::Revoke { kind, id, .. } => {
+                (kind.as_str(), id, None)
+            }
+            Change::UnknownKind { kind, id, record } => (kind.as_str(), id, record.as_ref()),
+            Change::UnknownOp { .. } => return,
+        };
+        let place = (kind.to_owned(), id.clone());
+        match record {
+            Some(record) => self.0.insert(place, record.clone()),
+            None => self.0.remove(&place),
         };
     }
 
     fn digest(&self) -> StateDigest {
         let mut digest = StateDigest::default();
         for ((kind, id), record) in &self.0 {
-            digest.add(RecordSum::of(*kind, id, record));
+            digest.add(RecordSum::of_unknown(kind, id, record));
         }
         digest
     }

@@ -136,7 +136,7 @@ mod tests {
             match parse_line(line).expect("a line of the feed") {
                 Line::Record { .. } => records += 1,
                 Line::End(end) => assert_eq!(end.count, records),
-                Line::Header(_) | Line::Heartbeat(_) | Line::Txn(_) => {}
+                Line::Header(_) | Line::Heartbeat(_) | Line::Txn(_) | Line::Unknown { .. } => {}
             }
         }
         assert_eq!(records, 250 + 3 + 3);

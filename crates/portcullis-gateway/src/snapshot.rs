@@ -4,8 +4,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signature, VerifyingKey};
+use portcullis_core::directory::SnapshotRecord;
 use portcullis_core::feed::{
-    FORMAT, Header, Kind, Line, LineError, MAX_LINE, Position, RecordSum, StateDigest, canonical,
+    FORMAT, Header, Line, LineError, MAX_LINE, Position, RecordSum, StateDigest, canonical,
     parse_line, parse_strict,
 };
 use serde_json::Value;
@@ -92,10 +93,10 @@ impl<'k> SnapshotReader<'k> {
                 self.header = Some(header);
             }
             (Line::Record { kind, id, record }, Some(_)) => {
-                self.digest.add(RecordSum::of(kind, &id, &record));
-                self.count += 1;
-                self.records.extend_from_slice(line);
-                self.records.push(b'\n');
+                self.keep(RecordSum::of(kind, &id, &record), line);
+            }
+            (Line::Unknown { kind, id, record }, Some(_)) => {
+                self.keep(RecordSum::of_unknown(&kind, &id, &record), line);
             }
             (Line::End(end), Some(header)) => {
                 if end.position != header.position {
@@ -121,7 +122,7 @@ impl<'k> SnapshotReader<'k> {
                     records: self.records,
                 }));
             }
-            (Line::End(_) | Line::Header(_) | Line::Record { .. }, _)
+            (Line::End(_) | Line::Header(_) | Line::Record { .. } | Line::Unknown { .. }, _)
             | (Line::Heartbeat(_) | Line::Txn(_), _) => {
                 return Err(SnapshotFault::Misplaced(number));
             }
@@ -129,6 +130,13 @@ impl<'k> SnapshotReader<'k> {
         self.sha256.update(line);
         self.sha256.update(b"\n");
         Ok(Progress::More(self))
+    }
+
+    fn keep(&mut self, sum: RecordSum, line: &[u8]) {
+        self.digest.add(sum);
+        self.count += 1;
+        self.records.extend_from_slice(line);
+        self.records.push(b'\n');
     }
 }
 
@@ -162,10 +170,13 @@ impl Snapshot {
     }
 
     /// The records, in the order in which they came.
-    pub(crate) fn records(&self) -> impl Iterator<Item = (Kind, String, Value)> {
+    pub(crate) fn records(&self) -> impl Iterator<Item = SnapshotRecord> {
         let lines = self.records.split(|byte| *byte == b'\n');
         lines.filter_map(|line| match parse_line(line) {
-            Ok(Line::Record { kind, id, record }) => Some((kind, id, record)),
+            Ok(Line::Record { kind, id, record }) => Some(SnapshotRecord::Known(kind, id, record)),
+            Ok(Line::Unknown { kind, id, record }) => {
+                Some(SnapshotRecord::Unknown { kind, id, record })
+            }
             // Only the piece after the last line end: every line was parsed before.
             Ok(_) | Err(_) => None,
         })

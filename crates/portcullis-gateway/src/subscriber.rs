@@ -284,7 +284,7 @@ impl Subscriber {
             Ok(outcome) => {
                 let changes = &self.shared.metrics.feed_changes;
                 for refused in &outcome.refused {
-                    changes.with_label_values(&[refused.kind.as_str(), "refused"]).inc();
+                    changes.with_label_values(&[kind_label(refused.kind), "refused"]).inc();
                 }
                 for held in &outcome.held {
                     changes.with_label_values(&[held.kind.as_str(), "held"]).inc();
@@ -342,7 +342,7 @@ impl Subscriber {
             Ok(Line::Txn(txn)) if self.trust().accepts(bytes) => self.take_txn(&txn),
             Ok(Line::Heartbeat(beat)) if self.trust().accepts(bytes) => self.take_heartbeat(&beat),
             Ok(Line::Txn(_) | Line::Heartbeat(_)) => self.bad_line("its signature does not verify"),
-            Ok(Line::End(_) | Line::Header(_) | Line::Record { .. }) => {
+            Ok(Line::End(_) | Line::Header(_) | Line::Record { .. } | Line::Unknown { .. }) => {
                 self.bad_line("it belongs to a snapshot")
             }
             Err(error) => self.bad_line(&error.to_string()),
@@ -382,7 +382,7 @@ impl Subscriber {
         for change in &txn.changes {
             let is = |kind, id: &str| kind == change.kind() && id == change.id();
             let refused = outcome.refused.iter().any(|refused| is(refused.kind, &refused.id));
-            let held = outcome.held.iter().any(|held| is(held.kind, &held.id));
+            let held = outcome.held.iter().any(|held| is(Some(held.kind), &held.id));
             let result = if refused {
                 "refused"
             } else if held {
@@ -390,11 +390,12 @@ impl Subscriber {
             } else {
                 "applied"
             };
-            count(change.kind().as_str(), result, 1);
+            count(kind_label(change.kind()), result, 1);
         }
         self.remember(outcome);
         self.found.retain(|found| {
-            let is_this = |change: &Change| change.kind() == Kind::Key && change.id() == found.id;
+            let is_this =
+                |change: &Change| change.kind() == Some(Kind::Key) && change.id() == found.id;
             !txn.changes.iter().any(is_this)
         });
         self.publish();
@@ -559,12 +560,13 @@ impl Subscriber {
         for refused in refused {
             self.shared.metrics.feed_alarms.with_label_values(&["record"]).inc();
             tracing::warn!(
-                kind = %refused.kind, id = %refused.id, seq = refused.seq, why = %refused.why,
+                kind = kind_label(refused.kind), id = %refused.id, seq = refused.seq,
+                why = %refused.why,
                 "a record of the feed was refused"
             );
             self.status.refused.push(RefusedRecord {
                 seq: refused.seq,
-                kind: refused.kind.as_str(),
+                kind: kind_label(refused.kind),
                 id: refused.id,
                 why: refused.why,
             });
@@ -639,6 +641,11 @@ impl Subscriber {
         });
         self.acks.send_replace(Bytes::from(ack.to_string()));
     }
+}
+
+/// A kind's name in metrics and reports.
+fn kind_label(kind: Option<Kind>) -> &'static str {
+    kind.map_or("unknown", Kind::as_str)
 }
 
 /// Sends the newest acknowledgement whenever there is one; while one is under way the next ones

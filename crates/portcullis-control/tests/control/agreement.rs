@@ -1,7 +1,7 @@
 //! The resolver of the control plane and the directory of a gateway agree after any mutation, and
 //! both agree with the log: a mutation that forgot to tell gateways would be found here.
 
-use portcullis_core::directory::{Ledger, Place, Unknown};
+use portcullis_core::directory::{Ledger, Place, SnapshotRecord, Unknown};
 use portcullis_core::feed::Position;
 use portcullis_core::key::{Pepper, PepperRing, parse};
 use portcullis_core::time::Clock as _;
@@ -290,7 +290,7 @@ async fn agree(plant: &Plant, seed: u64) {
     // This gateway acknowledges nothing; once it is lost, no mutation waits for it.
     plant.clock.advance_ms(5001);
     let mut ledger = Ledger::new(seed);
-    ledger.load(Position { epoch: 1, seq: 0 }, Vec::new()).expect("an empty state");
+    ledger.load(Position { epoch: 1, seq: 0 }, [] as [SnapshotRecord; 0]).expect("an empty state");
     let fold = Fold::default();
     let mut world = World { plant, agents, spots, roles, groups, policies, ledger, fold, stream };
     let mut dice = Dice(seed);

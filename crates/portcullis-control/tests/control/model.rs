@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use portcullis_core::directory::{Ledger, Place, Unknown};
+use portcullis_core::directory::{Ledger, Place, SnapshotRecord, Unknown};
 use portcullis_core::feed::Position;
 use portcullis_core::key::{Pepper, PepperRing, parse};
 use portcullis_core::time::Clock as _;
@@ -635,7 +635,7 @@ async fn run(ops: Vec<Op>) {
     // This gateway acknowledges nothing; once it is lost, no mutation waits for it.
     plant.clock.advance_ms(5001);
     let mut ledger = Ledger::new(1);
-    ledger.load(Position { epoch: 1, seq: 0 }, Vec::new()).expect("an empty state");
+    ledger.load(Position { epoch: 1, seq: 0 }, [] as [SnapshotRecord; 0]).expect("an empty state");
     let mut world = World { plant: &plant, model, ledger, fold: Fold::default(), stream, made: 0 };
     for (n, op) in ops.iter().enumerate() {
         let (before, known) = (world.model.table(), world.model.resources.len());

@@ -69,6 +69,9 @@ impl Fold {
                 Change::Delete { kind, id } | Change::Revoke { kind, id, .. } => {
                     self.records.remove(&(kind, id)).expect("what goes was there");
                 }
+                other @ (Change::UnknownKind { .. } | Change::UnknownOp { .. }) => {
+                    panic!("the control plane knows what it says: {other:?}")
+                }
             }
         }
     }

@@ -292,6 +292,7 @@ async fn last_changes(plant: &Plant) -> Vec<(&'static str, Kind)> {
             Change::Put { kind, .. } => ("put", *kind),
             Change::Delete { kind, .. } => ("delete", *kind),
             Change::Revoke { kind, .. } => ("revoke", *kind),
+            Change::UnknownKind { .. } | Change::UnknownOp { .. } => panic!("{change:?}"),
         })
         .collect()
 }

@@ -22,12 +22,34 @@ use prepare::Prepared;
 pub struct Refused {
     /// The transaction that brought it.
     pub seq: u64,
-    /// What it describes.
-    pub kind: Kind,
+    /// What it describes; `None` if that, or what becomes of it, is unknown here.
+    pub kind: Option<Kind>,
     /// Which one.
     pub id: String,
     /// The member and what is allowed there.
     pub why: String,
+}
+
+/// A record of a snapshot.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SnapshotRecord {
+    /// Kind, id and content.
+    Known(Kind, String, Value),
+    /// Of a kind that this build does not know.
+    Unknown {
+        /// What it describes.
+        kind: String,
+        /// Which one.
+        id: String,
+        /// Its content.
+        record: Value,
+    },
+}
+
+impl From<(Kind, String, Value)> for SnapshotRecord {
+    fn from((kind, id, record): (Kind, String, Value)) -> Self {
+        Self::Known(kind, id, record)
+    }
 }
 
 /// A record that was not honoured because it would bring back what has ended.
@@ -109,6 +131,8 @@ struct Books {
     account_sums: Vec<RecordSum>,
     /// Shares of all other records but keys, and of keys that were refused.
     sums: HashMap<(Kind, Box<str>), RecordSum>,
+    /// Shares of records whose kind is unknown here, by that kind and their id.
+    strangers: HashMap<(Box<str>, Box<str>), RecordSum>,
 }
 
 impl Books {
@@ -133,6 +157,23 @@ impl Books {
             self.account_sums.resize(index + 1, RecordSum::default());
         }
         std::mem::replace(&mut self.account_sums[index], sum)
+    }
+
+    /// Replaces the share of a record whose kind is unknown here; `None` = it goes.
+    fn enter_stranger(&mut self, kind: &str, id: &str, record: Option<&Value>) {
+        let name = (kind.into(), id.into());
+        let old = match record.map(|record| RecordSum::of_unknown(kind, id, record)) {
+            Some(sum) => {
+                self.digest.add(sum);
+                self.counts.others += 1;
+                self.strangers.insert(name, sum)
+            }
+            None => self.strangers.remove(&name),
+        };
+        if let Some(old) = old {
+            self.digest.remove(old);
+            self.counts.others -= 1;
+        }
     }
 
     /// Takes the share of a record out, if it had one.
@@ -223,10 +264,10 @@ impl Ledger {
     ///
     /// [`SnapshotRefused`] if more than 1 % and more than 10 records are bad; nothing has changed
     /// then.
-    pub fn load(
+    pub fn load<R: Into<SnapshotRecord>>(
         &mut self,
         position: Position,
-        records: impl IntoIterator<Item = (Kind, String, Value)>,
+        records: impl IntoIterator<Item = R>,
     ) -> Result<Outcome, SnapshotRefused> {
         let mut fresh = Directory {
             position,
@@ -245,8 +286,17 @@ impl Ledger {
         let mut books = Books::default();
         let mut outcome = Outcome::default();
         let (mut total, mut resources) = (0, Vec::new());
-        for (kind, id, record) in records {
+        for record in records {
             total += 1;
+            let (kind, id, record) = match record.into() {
+                SnapshotRecord::Known(kind, id, record) => (kind, id, record),
+                SnapshotRecord::Unknown { kind, id, record } => {
+                    books.enter_stranger(&kind, &id, Some(&record));
+                    let why = unknown_kind(&kind);
+                    outcome.refused.push(Refused { seq: position.seq, kind: None, id, why });
+                    continue;
+                }
+            };
             let sum = RecordSum::of(kind, &id, &record);
             books.digest.add(sum);
             *books.counts.of(kind) += 1;
@@ -264,7 +314,7 @@ impl Ledger {
                     if let Prepared::Resource(index, _) = found {
                         resources.push((id.clone(), index));
                     }
-                    let dead = self.live.holds(&found);
+                    let dead = self.live.holds(&found).is_some();
                     if !dead {
                         fresh.settle(found);
                     }
@@ -282,7 +332,7 @@ impl Ledger {
                         let replaced = books.sums.insert((kind, id.as_str().into()), sum);
                         books.leave(kind, replaced.unwrap_or_default());
                     }
-                    outcome.refused.push(Refused { seq: position.seq, kind, id, why });
+                    outcome.refused.push(Refused { seq: position.seq, kind: Some(kind), id, why });
                 }
             }
         }
@@ -310,7 +360,7 @@ impl Ledger {
         for (id, index) in resources {
             if self.live.chain(index).is_none() {
                 self.live.nodes.entry(index).presence = Presence::Absent;
-                let (kind, why) = (Kind::Resource, TREE.to_owned());
+                let (kind, why) = (Some(Kind::Resource), TREE.to_owned());
                 outcome.refused.push(Refused { seq: position.seq, kind, id, why });
             }
         }
@@ -321,6 +371,7 @@ impl Ledger {
     /// Old entries of records that a snapshot brought in a bad form.
     fn keep_refused(&mut self, refused: &[Refused], old: &Directory) {
         for Refused { kind, id, .. } in refused {
+            let Some(kind) = kind else { continue };
             match kind {
                 Kind::Account => {
                     if let Some(index) = self.find_account(id)
@@ -427,6 +478,10 @@ impl Ledger {
         self.live.keys.put(found.key, fast, sum);
         true
     }
+}
+
+fn unknown_kind(kind: &str) -> String {
+    format!("kind: {kind:?} is not known here")
 }
 
 const TREE: &str = "parent: a known place that is not below this one, at most 16 levels deep";

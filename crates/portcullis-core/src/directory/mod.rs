@@ -19,7 +19,7 @@ pub use explain::Finding;
 pub use extra::{Cidr, CidrError};
 pub use foreign::{Proof, Rehash, SlowCheck, Unproven, Which};
 pub use grants::{Requirement, Symbols};
-pub use ledger::{Counts, Fit, Held, Ledger, Outcome, Refused, SnapshotRefused};
+pub use ledger::{Counts, Fit, Held, Ledger, Outcome, Refused, SnapshotRecord, SnapshotRefused};
 pub use session::{Session, TokenRefusal};
 
 use std::net::IpAddr;

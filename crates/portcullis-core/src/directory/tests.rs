@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::access::Permission;
 use crate::entropy::{Entropy, EntropyFailure};
-use crate::feed::{Change, Kind, RecordSum, StateDigest, Txn};
+use crate::feed::{Change, Kind, Line, RecordSum, StateDigest, Txn, parse_line};
 use crate::key::{Pepper, PlainKey, Prefix, mint_for};
 
 const NOW: WallMs = WallMs(1_000_000);
@@ -326,6 +326,64 @@ fn a_bad_record_refuses_its_transaction_except_for_the_revocations() {
         assert_eq!((reason(&world, 1), reason(&world, 3)), (None, None), "{name}");
         assert_eq!(reason(&world, 2), Some(DenyReason::KeyRevoked), "{name}");
         assert_eq!(world.ledger.digest(), world.expected_digest(), "{name}");
+    }
+}
+
+/// A newer control plane has kinds and operations of its own.
+#[test]
+fn what_is_not_known_here_refuses_its_transaction_except_for_the_revocations() {
+    for unknown in [
+        r#"{"op":"put","kind":"moon","id":"m1","record":{"phase":1}}"#,
+        r#"{"op":"delete","kind":"moon","id":"m1"}"#,
+        r#"{"op":"revoke","kind":"moon","id":"m1"}"#,
+        r#"{"op":"merge","kind":"org","id":"o1","record":{"state":"suspended"}}"#,
+        r#"{"op":"merge","kind":"moon","id":"m1"}"#,
+    ] {
+        let mut world = World::new();
+        let gone = r#"{"op":"delete","kind":"role","id":"viewer"}"#;
+        // Whatever a revocation says besides.
+        let revoked =
+            format!(r#"{{"op":"revoke","kind":"key","id":"{}","expires_at_ms":"soon"}}"#, id(1));
+        let text = format!(
+            r#"{{"line":"txn","epoch":1,"seq":7,"at_ms":0,"changes":[{gone},{unknown},{revoked}]}}"#
+        );
+        let Ok(Line::Txn(txn)) = parse_line(text.as_bytes()) else { panic!("{text}") };
+        let outcome = world.ledger.apply(&txn);
+        assert_eq!((outcome.applied, outcome.refused.len()), (1, 2), "{unknown}: {outcome:?}");
+        assert!(outcome.refused[1].why.ends_with(" is not known here"), "{outcome:?}");
+        assert_eq!(world.ledger.position().seq, 7);
+        assert_eq!(world.reason(&key(1, 1), NOW), Some(DenyReason::KeyRevoked), "{unknown}");
+    }
+}
+
+#[test]
+fn a_snapshot_is_loaded_without_its_records_of_unknown_kinds() {
+    let mut world = World::new();
+    let moon = |phase| SnapshotRecord::Unknown {
+        kind: "moon".to_owned(),
+        id: "m1".to_owned(),
+        record: json!({"phase": phase}),
+    };
+    let sum = |phase| RecordSum::of_unknown("moon", "m1", &json!({"phase": phase}));
+    let records = world.snapshot().into_iter().map(SnapshotRecord::from);
+    // Twice, and the later one counts.
+    let records: Vec<_> = records.chain([moon(1), moon(2)]).collect();
+    let outcome = world.ledger.load(Position { epoch: 2, seq: 0 }, records).expect("few are bad");
+    assert_eq!((outcome.applied, outcome.refused.len()), (6, 2), "{outcome:?}");
+    assert_eq!(world.reason(&key(1, 1), NOW), None);
+    let mut digest = world.expected_digest();
+    digest.add(sum(2));
+    assert_eq!((world.ledger.digest(), world.ledger.counts().others), (digest, 5));
+
+    // Changes of such a record count, too, so that no digest calls for a snapshot because of them.
+    let name = || ("moon".to_owned(), "m1".to_owned());
+    for record in [Some(json!({"phase": 3})), None, None] {
+        let (kind, id) = name();
+        world.change(Change::UnknownKind { kind, id, record: record.clone() });
+        let mut digest = world.expected_digest();
+        record.iter().for_each(|_| digest.add(sum(3)));
+        let others = 4 + usize::from(record.is_some());
+        assert_eq!((world.ledger.digest(), world.ledger.counts().others), (digest, others));
     }
 }
 

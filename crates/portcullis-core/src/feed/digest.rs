@@ -28,10 +28,19 @@ impl RecordSum {
         Self::of_canonical(kind, id, &canonical(record))
     }
 
+    /// The share of a record of a kind that this build does not know.
+    pub fn of_unknown(kind: &str, id: &str, record: &Value) -> Self {
+        Self::of_texts(kind, id, &canonical(record))
+    }
+
     /// The share of a record that is at hand in canonical form.
     pub fn of_canonical(kind: Kind, id: &str, canonical: &str) -> Self {
+        Self::of_texts(kind.as_str(), id, canonical)
+    }
+
+    fn of_texts(kind: &str, id: &str, canonical: &str) -> Self {
         let hash = Sha256::new()
-            .chain_update(kind.as_str())
+            .chain_update(kind)
             .chain_update([0])
             .chain_update(id)
             .chain_update([0])

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Change, Kind, Position, StateDigest, canonical, parse_strict};
+use super::{Change, Kind, KindError, Position, StateDigest, canonical, parse_strict};
 
 /// One line.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +25,15 @@ pub enum Line {
     },
     /// A committed transaction.
     Txn(Txn),
+    /// A record of a snapshot of a kind that this build does not know: refused, and counted.
+    Unknown {
+        /// What it describes.
+        kind: String,
+        /// Which one.
+        id: String,
+        /// Its content.
+        record: Value,
+    },
 }
 
 /// The first line of a snapshot.
@@ -151,10 +160,11 @@ pub fn parse_line(bytes: &[u8]) -> Result<Line, LineError> {
 }
 
 fn record_line(members: &mut Map<String, Value>) -> Result<Line, LineError> {
-    Ok(Line::Record {
-        kind: kind(members)?,
-        id: text(members, "id")?.to_owned(),
-        record: record(members)?,
+    let (kind, id) = (text(members, "kind")?.to_owned(), text(members, "id")?.to_owned());
+    let record = record(members)?;
+    Ok(match kind.parse() {
+        Ok(kind) => Line::Record { kind, id, record },
+        Err(KindError) => Line::Unknown { kind, id, record },
     })
 }
 
@@ -169,25 +179,23 @@ fn change(value: Value) -> Result<Change, LineError> {
     let Value::Object(mut members) = value else {
         return Err(LineError::Member { member: "changes", allowed: "an array of objects" });
     };
-    let (kind, id) = (kind(&members)?, text(&members, "id")?.to_owned());
-    match text(&members, "op")? {
-        "put" => Ok(Change::Put { kind, id, record: record(&mut members)? }),
-        "delete" => Ok(Change::Delete { kind, id }),
-        "revoke" => {
-            let expires_at_ms = match members.get("expires_at_ms") {
-                None => None,
-                Some(_) => Some(integer(&members, "expires_at_ms")?),
-            };
-            Ok(Change::Revoke { kind, id, expires_at_ms })
+    let (name, id) = (text(&members, "kind")?.to_owned(), text(&members, "id")?.to_owned());
+    let op = text(&members, "op")?.to_owned();
+    Ok(match (&*op, name.parse()) {
+        ("put", Ok(kind)) => Change::Put { kind, id, record: record(&mut members)? },
+        ("put", Err(KindError)) => {
+            Change::UnknownKind { kind: name, id, record: Some(record(&mut members)?) }
         }
-        _ => Err(LineError::Member { member: "op", allowed: "put, delete or revoke" }),
-    }
-}
-
-fn kind(members: &Map<String, Value>) -> Result<Kind, LineError> {
-    text(members, "kind")?.parse().map_err(|_| LineError::Member {
-        member: "kind",
-        allowed: "account, block, key, org, plan, quota, resource, role, set or signer",
+        ("delete", Ok(kind)) => Change::Delete { kind, id },
+        ("revoke", Ok(kind)) => {
+            // A hint: a revocation applies whatever stands there.
+            let expires_at_ms = members.get("expires_at_ms").and_then(Value::as_u64);
+            Change::Revoke { kind, id, expires_at_ms }
+        }
+        ("delete" | "revoke", Err(KindError)) => {
+            Change::UnknownKind { kind: name, id, record: None }
+        }
+        _ => Change::UnknownOp { op, kind: name, id },
     })
 }
 
@@ -241,6 +249,7 @@ impl Line {
                 }
                 canonical(&value)
             }
+            Self::Unknown { .. } => canonical(&self.unsigned()),
         }
     }
 
@@ -254,7 +263,7 @@ impl Line {
             Self::End(End { sig, .. })
             | Self::Heartbeat(Heartbeat { sig, .. })
             | Self::Txn(Txn { sig, .. }) => sig.as_deref(),
-            Self::Header(_) | Self::Record { .. } => None,
+            Self::Header(_) | Self::Record { .. } | Self::Unknown { .. } => None,
         }
     }
 
@@ -283,6 +292,7 @@ impl Line {
             Self::Record { kind, id, record } => {
                 json!({"kind": kind.as_str(), "id": id, "record": record})
             }
+            Self::Unknown { kind, id, record } => json!({"kind": kind, "id": id, "record": record}),
         }
     }
 }
@@ -306,5 +316,12 @@ fn change_value(change: &Change) -> Value {
             }
             value
         }
+        Change::UnknownKind { kind, id, record: Some(record) } => {
+            json!({"op": "put", "kind": kind, "id": id, "record": record})
+        }
+        Change::UnknownKind { kind, id, record: None } => {
+            json!({"op": "delete", "kind": kind, "id": id})
+        }
+        Change::UnknownOp { op, kind, id } => json!({"op": op, "kind": kind, "id": id}),
     }
 }

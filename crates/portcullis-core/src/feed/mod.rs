@@ -135,20 +135,46 @@ pub enum Change {
         /// When the tombstone may be forgotten, if known.
         expires_at_ms: Option<u64>,
     },
+    /// Concerns a record of a kind that this build does not know. It cannot be applied, but counts
+    /// in the digest.
+    UnknownKind {
+        /// What it describes.
+        kind: String,
+        /// Which one.
+        id: String,
+        /// The whole record; `None` = it goes.
+        record: Option<Value>,
+    },
+    /// Does something that this build does not know. It cannot be applied.
+    UnknownOp {
+        /// What it does.
+        op: String,
+        /// What it describes.
+        kind: String,
+        /// Which one.
+        id: String,
+    },
 }
 
 impl Change {
-    /// What it describes.
-    pub fn kind(&self) -> Kind {
+    /// What it describes; `None` if it is unknown here what it is or what becomes of it.
+    pub fn kind(&self) -> Option<Kind> {
         match self {
-            Self::Delete { kind, .. } | Self::Put { kind, .. } | Self::Revoke { kind, .. } => *kind,
+            Self::Delete { kind, .. } | Self::Put { kind, .. } | Self::Revoke { kind, .. } => {
+                Some(*kind)
+            }
+            Self::UnknownKind { .. } | Self::UnknownOp { .. } => None,
         }
     }
 
     /// Which one.
     pub fn id(&self) -> &str {
         match self {
-            Self::Delete { id, .. } | Self::Put { id, .. } | Self::Revoke { id, .. } => id,
+            Self::Delete { id, .. }
+            | Self::Put { id, .. }
+            | Self::Revoke { id, .. }
+            | Self::UnknownKind { id, .. }
+            | Self::UnknownOp { id, .. } => id,
         }
     }
 }

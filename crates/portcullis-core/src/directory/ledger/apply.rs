@@ -9,7 +9,7 @@ use crate::feed::{Change, Kind, RecordFault, RecordSum, Txn};
 use crate::key::{Digest, KeyId};
 
 use super::prepare::Prepared;
-use super::{Held, Ledger, Outcome, Refused, TREE, is_held};
+use super::{Held, Ledger, Outcome, Refused, TREE, is_held, unknown_kind};
 
 /// Why a change that could be applied was not.
 const OTHERS: &str = "another change of the transaction cannot be applied";
@@ -45,7 +45,7 @@ enum Taken {
     Applied,
     /// Applied, and an account lives no more.
     Died,
-    Held,
+    Held(Kind),
 }
 
 impl Ledger {
@@ -70,8 +70,8 @@ impl Ledger {
                     outcome.applied += 1;
                     died += 1;
                 }
-                Ok(Taken::Held) => {
-                    outcome.held.push(Held { kind: change.kind(), id: change.id().to_owned() });
+                Ok(Taken::Held(kind)) => {
+                    outcome.held.push(Held { kind, id: change.id().to_owned() });
                 }
                 Err(RecordFault(why)) => *fault = Some(why),
             }
@@ -116,6 +116,10 @@ impl Ledger {
             Change::Revoke { kind, id, expires_at_ms: _ } => {
                 self.read_revoke(*kind, id).map(Step::Revoke)
             }
+            Change::UnknownKind { kind, .. } => Err(RecordFault(unknown_kind(kind))),
+            Change::UnknownOp { op, .. } => {
+                Err(RecordFault::at("op", format_args!("{op:?} is not known here")))
+            }
         }
     }
 
@@ -155,13 +159,22 @@ impl Ledger {
     /// Takes a change into the digest and the counts, which follow the control plane whatever this
     /// gateway makes of the change.
     fn count(&mut self, change: &Change) {
-        let (kind, id) = (change.kind(), change.id());
-        self.count_out(kind, id);
-        if let Change::Put { record, .. } = change {
-            let sum = RecordSum::of(kind, id, record);
-            self.books.digest.add(sum);
-            *self.books.counts.of(kind) += 1;
-            self.books.sums.insert((kind, id.into()), sum);
+        match change {
+            Change::Delete { kind, id } | Change::Revoke { kind, id, expires_at_ms: _ } => {
+                self.count_out(*kind, id);
+            }
+            Change::Put { kind, id, record } => {
+                self.count_out(*kind, id);
+                let sum = RecordSum::of(*kind, id, record);
+                self.books.digest.add(sum);
+                *self.books.counts.of(*kind) += 1;
+                self.books.sums.insert((*kind, id.as_str().into()), sum);
+            }
+            Change::UnknownKind { kind, id, record } => {
+                self.books.enter_stranger(kind, id, record.as_ref());
+            }
+            // If it changes the digest, the next heartbeat shows it, and a snapshot follows.
+            Change::UnknownOp { .. } => {}
         }
     }
 
@@ -191,13 +204,14 @@ impl Ledger {
     /// may be a million of each.
     fn place_sums(&mut self, changes: &[Change]) {
         for change in changes {
-            let (kind, id) = (change.kind(), change.id());
-            if !matches!(change, Change::Put { kind: Kind::Account | Kind::Key, .. }) {
+            let Change::Put { kind: kind @ (Kind::Account | Kind::Key), id, record: _ } = change
+            else {
                 continue;
-            }
+            };
+            let place = (*kind, id.as_str().into());
             // None if the same transaction has ended it again.
-            let Some(sum) = self.books.sums.remove(&(kind, id.into())) else { continue };
-            if kind == Kind::Account {
+            let Some(sum) = self.books.sums.remove(&place) else { continue };
+            if *kind == Kind::Account {
                 let index = self.account_index(id);
                 self.books.enter_account(index, sum);
             } else if let Ok(key) = id.parse() {
@@ -223,8 +237,8 @@ impl Directory {
         if let Prepared::Key(key, entry) = &found {
             self.foreign.admits(*key, entry)?;
         }
-        if self.holds(&found) {
-            return Ok(Taken::Held);
+        if let Some(kind) = self.holds(&found) {
+            return Ok(Taken::Held(kind));
         }
         if let Prepared::Resource(index, node) = &found
             && !self.fits_tree(*index, node.parent)
@@ -235,15 +249,16 @@ impl Directory {
         Ok(Taken::Applied)
     }
 
-    /// Whether a record would bring back what has ended.
-    pub(super) fn holds(&self, found: &Prepared) -> bool {
+    /// Whether a record would bring back what has ended, and of which kind that is.
+    pub(super) fn holds(&self, found: &Prepared) -> Option<Kind> {
         match found {
             Prepared::Account(index, ..) => {
-                let old = self.accounts.get(*index);
-                old.is_some_and(|old| old.presence() == Presence::Revoked)
+                let old = self.accounts.get(*index)?;
+                (old.presence() == Presence::Revoked).then_some(Kind::Account)
             }
             Prepared::Key(key, entry) => {
-                self.keys.find(*key).is_some_and(|old| is_held(old, entry.generation))
+                let old = self.keys.find(*key)?;
+                is_held(old, entry.generation).then_some(Kind::Key)
             }
             Prepared::Block(_)
             | Prepared::Opaque
@@ -251,7 +266,7 @@ impl Directory {
             | Prepared::Resource(..)
             | Prepared::Role(..)
             | Prepared::Set(..)
-            | Prepared::Signer(_) => false,
+            | Prepared::Signer(_) => None,
         }
     }
 

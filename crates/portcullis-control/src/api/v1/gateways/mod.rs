@@ -26,7 +26,13 @@ async fn shown(admitted: &Admitted, status: &GatewayStatus) -> Result<Value, Pro
         let line = next.first().and_then(|row| parse_line(row.line.as_bytes()).ok());
         match line {
             Some(Line::Txn(txn)) => admitted.call.now.0.saturating_sub(txn.at_ms),
-            Some(Line::End(_) | Line::Header(_) | Line::Heartbeat(_) | Line::Record { .. })
+            Some(
+                Line::End(_)
+                | Line::Header(_)
+                | Line::Heartbeat(_)
+                | Line::Record { .. }
+                | Line::Unknown { .. },
+            )
             | None => 0,
         }
     };
