@@ -74,7 +74,7 @@ pub(super) async fn send(State(app): State<App>, headers: HeaderMap) -> Response
 }
 
 async fn open(app: &App) -> Result<(View, FeedHead), StoreError> {
-    let mut view = app.store.view().await?;
+    let mut view = app.store.long_view().await?;
     let head = feed::find_head(view.conn()).await?;
     Ok((view, head))
 }

@@ -61,10 +61,13 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const LOG_PAGES: &str = "8192";
 /// Connections that only read.
 const READERS: u32 = 4;
+/// Connections for what is read as slowly as somebody takes it.
+const LONG_READERS: u32 = 8;
 
 /// Both ends of the database.
 pub(crate) struct Store {
     readers: SqlitePool,
+    long_readers: SqlitePool,
     writer: Writer,
     changes: ChangeThread,
     access_count: AccessCount,
@@ -109,22 +112,35 @@ impl Store {
             .run(&writer)
             .await
             .map_err(|source| OpenError::Schema { file: PathBuf::from(file), source })?;
+        let reading = options.pragma("query_only", "true");
+        let long_readers =
+            sound_connections().max_connections(LONG_READERS).connect_lazy_with(reading.clone());
         let readers = sound_connections()
             .min_connections(READERS)
             .max_connections(READERS)
-            .connect_with(options.pragma("query_only", "true"))
+            .connect_with(reading)
             .await
             .map_err(failed)?;
         let access_count = AccessCount::default();
         let writer = Writer::start(&changes, writer, ACQUIRE_TIMEOUT, access_count.clone());
-        Ok(Store { readers, writer, changes, access_count })
+        Ok(Store { readers, long_readers, writer, changes, access_count })
     }
 
     /// A consistent view of the last commit. Dropping it ends it.
     pub(crate) async fn view(&self) -> Result<View, StoreError> {
+        self.view_through(&self.readers).await
+    }
+
+    /// The same for what is sent while it is read, as fast as somebody takes it: whoever takes it
+    /// slowly keeps nobody else from a view.
+    pub(crate) async fn long_view(&self) -> Result<View, StoreError> {
+        self.view_through(&self.long_readers).await
+    }
+
+    async fn view_through(&self, readers: &SqlitePool) -> Result<View, StoreError> {
         // Before the first read, so that what changes meanwhile is not remembered.
         let as_of = self.access_count.current();
-        Ok(View { tx: self.readers.begin().await?, as_of })
+        Ok(View { tx: readers.begin().await?, as_of })
     }
 
     /// Runs a change where changes run fastest. Whoever stops waiting stops it.
@@ -141,6 +157,7 @@ impl Store {
 
     /// Waits until nothing is running and closes the file.
     pub(crate) async fn close(&self) {
+        self.long_readers.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }
@@ -270,6 +287,19 @@ mod tests {
         let mut turn = store.writer.turn().await.expect("a turn");
         sqlx::query(fill).bind(&big).execute(turn.conn()).await.expect("room again");
         turn.keep(None).await.expect("the disk has room again");
+    }
+
+    #[tokio::test]
+    async fn long_reading_keeps_nobody_from_a_view() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&dir.path().join("p.db"), u64::MAX).await.expect("a new database");
+        let mut long = Vec::new();
+        for _ in 0..super::LONG_READERS {
+            long.push(store.long_view().await.expect("a view"));
+        }
+        store.view().await.expect("another one");
+        long.pop();
+        store.long_view().await.expect("room again");
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! Writing an export: one consistent view of the database, table by table, as fast as it is read.
 //!
-//! The view holds one of the few readers of the database until the last line is taken, so it is the
-//! one answer whose reader could keep others from theirs: there are few at a time, and none for long.
+//! The view holds one of the few connections for long reading until the last line is taken, and keeps
+//! the database's log from being folded back: there are few exports at a time, and none for long.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -27,7 +27,7 @@ const PIECE: usize = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// So does one that takes every piece late.
 const LONGEST: Duration = Duration::from_secs(30 * 60);
-/// Exports at a time, half of the database's readers.
+/// Exports at a time; gateways that start need the other connections for their snapshots.
 const MOST: usize = 2;
 
 /// The exports that are being read, by organization. An entry is alive as long as its export.
@@ -57,7 +57,7 @@ pub(crate) async fn body(
     org_id: Option<String>,
     room: Arc<()>,
 ) -> Result<Body, StoreError> {
-    let mut view = app.store.view().await?;
+    let mut view = app.store.long_view().await?;
     let header = header(app, &mut view, org_id).await?;
     let (pieces, taken) = mpsc::channel(4);
     tokio::spawn(in_time(pieces.clone(), async move {
