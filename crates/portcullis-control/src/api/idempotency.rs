@@ -37,7 +37,7 @@ use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use super::admission::Admitted;
-use super::operation::Operation;
+use super::operation::{Answer, Operation};
 use super::problem::{Code, FieldCode, Problem};
 use super::reply::{self, Envelope, Reply};
 use super::{App, Shared};
@@ -60,6 +60,10 @@ pub(super) async fn run(operation: &'static Operation, mut admitted: Admitted) -
     let Some(key) = read_key(&admitted.call.headers)? else {
         return (operation.run)(admitted).await;
     };
+    // What tells calls apart leaves the waiting out, so a replay has to be asked for rightly, too.
+    if let Answer::Mutation(_) = operation.answer {
+        admitted.wait()?;
+    }
     let app = admitted.app().clone();
     let digest = admitted.call.digest().await?;
     let principal = admitted.caller.actor().id;

@@ -248,3 +248,16 @@ async fn a_batch_that_was_cut_off_says_so_and_not_that_it_runs() {
     post(&plant, &path, "a", other).await.assert_problem(422, "idempotency_key_reused");
     assert_eq!(post(&plant, &path, "b", batch).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_replay_is_asked_for_as_rightly_as_the_first_call() {
+    let plant = Plant::start().await;
+    let id = plant.account(json!({"username": "ci"})).await;
+    // It is active already.
+    let path = plant.s(&id, ":activate");
+    assert_eq!(post(&plant, &path, "a", json!({})).await.status, 200);
+    let waiting = format!("{path}?wait=none&wait_timeout_ms=1");
+    assert_eq!(post(&plant, &waiting, "a", json!({})).await.status, 200);
+    let wrong = post(&plant, &format!("{path}?wait_timeout_ms=null"), "a", json!({})).await;
+    wrong.assert_faults(&[("wait_timeout_ms", "bad_format")]);
+}
